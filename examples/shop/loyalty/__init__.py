@@ -1,0 +1,1 @@
+"""Loyalty: points for what was shipped. It came last, and nobody noticed."""

@@ -1,0 +1,1 @@
+"""Orders: placed, and in the end shipped or cancelled."""

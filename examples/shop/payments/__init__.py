@@ -1,0 +1,1 @@
+"""Payments: authorised, refused, voided."""

@@ -1,0 +1,1 @@
+"""Shipping: sends what is paid and reserved."""

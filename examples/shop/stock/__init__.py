@@ -1,0 +1,1 @@
+"""Stock: what is there, and for which order it is kept."""

@@ -1,0 +1,383 @@
+"""`App`: the one object that ties the log, the subscriptions and the handlers together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sqlite3
+from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar, get_args, overload
+
+from ensue.app.between import Between
+from ensue.app.boundaries import check_boundaries
+from ensue.app.declaring import Declarations, Declaring
+from ensue.app.mapping import Map, chart
+from ensue.app.modules import Module
+from ensue.app.operations import Operations
+from ensue.app.ownership import Ownership
+from ensue.app.reading import Reading
+from ensue.app.recording import Recording
+from ensue.app.serving import describe
+from ensue.contracts import Service, check_contracts
+from ensue.errors import DeclarationError
+from ensue.events import Event, Receipt, stored_types
+from ensue.log import (
+    ANY,
+    AggregateRule,
+    AsyncConnection,
+    Expected,
+    Log,
+    Place,
+    Selection,
+    Steps,
+    SyncConnection,
+    Transaction,
+    open_sqlite,
+)
+from ensue.subscriptions import Subscription, Worker, register
+
+logger = logging.getLogger("ensue")
+
+_several: ContextVar[App | None] = ContextVar("ensue_several_aggregates", default=None)
+
+T = TypeVar("T")
+
+
+class App(Declaring, Between):
+    """An application: its log, its subscriptions, its worker.
+
+    `url` says where the log is: `sqlite:///file.db`, `postgresql://user@host/database`, or `memory://name` (in this
+    process only, for tests). `schema` is the PostgreSQL schema, or the prefix of the SQLite tables, in which the log
+    lives. With `migrate=True` the schema is made, and upgraded, on first use; otherwise `ensue migrate` does it.
+
+    `aggregate_rule` says what happens when one transaction records in two streams, which are two aggregates: it is
+    refused ("enforce"), an `AggregateRuleWarning` is given ("warn"), or nothing ("off").
+
+    `contracts` is the folder of the contract files: at start-up every integration event that the service publishes must
+    be as its file says. Without it nothing is checked then.
+
+    Nothing is opened before it is needed. An `App` may be used by any number of threads and event loops.
+    Raises `DeclarationError` for a URL or a schema that cannot be used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        schema: str = "ensue",
+        migrate: bool = False,
+        aggregate_rule: AggregateRule = "enforce",
+        contracts: str | Path | None = None,
+    ) -> None:
+        if not name or not name.isprintable():
+            raise DeclarationError(f"App name {name!r}: printable text, please; the log will belong to it")
+        if aggregate_rule not in get_args(AggregateRule):
+            raise DeclarationError(f"aggregate_rule={aggregate_rule!r}: use 'enforce', 'warn' or 'off'")
+        self.name = name
+        self.contracts = None if contracts is None else Path(contracts)
+        """The folder of the contract files, against which the integration events are checked at start-up."""
+        self._rule: AggregateRule = aggregate_rule
+        self.log = Log(Place(name, url, schema))
+        self.declarations = Declarations()
+        self.ownership = Ownership()
+        self._modules: dict[str, Module] = {}
+        self._module = None
+        self._log = self.log
+        self._recording = Recording(self.log, self.declarations.guards, self.record, self._migrated_first)
+        self.operations = Operations(self.log, self.declarations)
+        """What operators do: look, retry, skip, discard, pause."""
+        self._migrates = migrate
+        self._migrated_here = False
+        self._anchor: sqlite3.Connection | None = None
+        if self.log.place.in_memory:  # a log in memory lives as long as somebody is connected
+            self._anchor = open_sqlite(self.log.place)
+
+    def __repr__(self) -> str:
+        return f"App({self.name!r})"
+
+    # --- modules
+
+    def module(self, name: str, *, package: str | None = None) -> Module:
+        """Return the module of this name, a part of the service that declares for itself; the same for the same name.
+
+        It owns the events and aggregates that are defined in `package` or below it. Raises `DeclarationError` for a
+        name or a package that cannot be used, and if it would own what another module owns.
+        """
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise DeclarationError(f"module {name!r}: its name is printable text")
+        if package is not None and not all(part.isidentifier() for part in str(package).split(".")):
+            raise DeclarationError(
+                f"module {name!r}: {package!r} is no package; write it as in an import, 'shop.billing'"
+            )
+        self.ownership.add(name, package)
+        if name not in self._modules:
+            self._modules[name] = Module(name, self.declarations, self.ownership, self.log, self._recording)
+        return self._modules[name]
+
+    def map(self) -> Map:
+        """Draw up who emits and who handles which event, from what has been declared so far."""
+        return chart(self.name, self.declarations, self.ownership)
+
+    # --- contracts
+
+    def service(self) -> Service:
+        """Describe what the application is to other services: what it publishes and what it reads.
+
+        It publishes the integration events that have been imported, but for those of which the class says, with
+        `service=`, that another service publishes them, and those that it receives.
+        """
+        return describe(self.name, self.declarations)
+
+    def check(self) -> None:
+        """Check what has been declared, as `running`, `run` and `migrate` do first; no database is needed.
+
+        Raises `BoundaryCrossed` if something uses what is private to a module, and, where `contracts` names a folder,
+        `ContractBroken` if an integration event is not as its contract file says or has none.
+        """
+        check_boundaries(self.declarations, self.ownership)
+        if self.contracts is not None:
+            check_contracts(self.service(), self.contracts)
+
+    # --- recording
+
+    @overload
+    def record(
+        self,
+        event: Event,
+        *more: Event,
+        via: SyncConnection,
+        stream: str | None = None,
+        expected: Expected = ANY,
+        dedupe: str | None = None,
+    ) -> Receipt: ...
+
+    @overload
+    def record(
+        self,
+        event: Event,
+        *more: Event,
+        via: AsyncConnection,
+        stream: str | None = None,
+        expected: Expected = ANY,
+        dedupe: str | None = None,
+    ) -> Coroutine[Any, Any, Receipt]: ...
+
+    def record(
+        self,
+        event: Event,
+        *more: Event,
+        via: SyncConnection | AsyncConnection,
+        stream: str | None = None,
+        expected: Expected = ANY,
+        dedupe: str | None = None,
+    ) -> Receipt | Coroutine[Any, Any, Receipt]:
+        """Record events in the open transaction of the user's own connection, which it never ends.
+
+        On a sync connection it returns the receipt, on an async one an awaitable of it. The events are the next
+        versions of `stream` if one is given; `expected` is the version at which the stream must be (`NO_STREAM`: it
+        must not exist; `ANY`: whatever). Under a `dedupe` key the log records once and for ever; recording again
+        returns the first receipt.
+
+        Raises `EventValueError` for an event that cannot be recorded, `NotInTransaction`, `UnusableConnection` or
+        `WrongDatabase` for a connection that cannot carry it, `VersionConflict` if the stream is elsewhere,
+        `SecondAggregate` if this transaction has recorded in another stream, and `NotMigrated` if there is no log.
+        Whatever is raised, nothing is recorded.
+        """
+        rule = self._rule if stream is None or _several.get() is not self else "off"
+        events = (event, *more)
+        steps = self.log.append(events, stream=stream, expected=expected, dedupe=dedupe, rule=rule)
+        if self._migrates:
+            steps = self._after_migrating(steps)
+        guards = self.declarations.guards
+        result: Receipt | Coroutine[Any, Any, Receipt]
+        if calls := guards.calls(events):
+            result = guards.record(self.log, steps, calls, via)
+        else:
+            result = self.log.run(steps, via)
+        return result
+
+    @contextmanager
+    def several_aggregates(self, why: str) -> Generator[None]:
+        """Let transactions inside the block change more than one aggregate; `why` is for those who read the code.
+
+        It follows `contextvars`: tasks started inside inherit it, threads do not. Raises `DeclarationError` for an
+        empty `why`.
+        """
+        if not isinstance(why, str) or not why.strip():
+            raise DeclarationError("several_aggregates(…): say why both must change together")
+        token = _several.set(self)
+        try:
+            yield
+        finally:
+            _several.reset(token)
+
+    def transaction(self) -> Transaction:
+        """Lend a connection in a transaction of its own, to those who have none: `with` or `async with`.
+
+        It commits when the block ends and rolls back when the block raises.
+        """
+        return Transaction(self.log)
+
+    # --- reading
+
+    def read(
+        self,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        since: datetime | None = None,
+        before: datetime | None = None,
+        types: Sequence[type[Event] | str] = (),
+        stream: str | None = None,
+        key: str | None = None,
+        correlation_id: str | None = None,
+        id: str | None = None,
+        limit: int | None = None,
+        via: SyncConnection | AsyncConnection | None = None,
+    ) -> Reading:
+        """Read events in position order, with `for` or `async for`; all conditions must hold.
+
+        `after` and `until` are positions, `since` and `before` moments; `key` finds events by what their order is
+        kept by, `correlation_id` everything that belongs to one request. Without `via` it opens a connection of its
+        own while it runs. It reads in batches and stops where the log was complete when it began.
+        """
+        selection = Selection(
+            after=after,
+            until=until,
+            since=since,
+            before=before,
+            types=tuple(name for each in types for name in ((each,) if isinstance(each, str) else stored_types(each))),
+            stream=stream,
+            key=key,
+            correlation_id=correlation_id,
+            id=id,
+        )
+        return Reading(self.log, selection, limit, via)
+
+    @property
+    def subscriptions(self) -> dict[str, Subscription]:
+        """The declared subscriptions by name; they want events in every structure that has an upcaster by now."""
+        return self.declarations.current()
+
+    # --- working
+
+    @asynccontextmanager
+    async def running(self, *, lease: float = 5.0, grace: float = 30.0) -> AsyncGenerator[Worker]:
+        """Run the worker inside another asyncio program; on leaving it finishes, checkpoints and releases.
+
+        `lease` is how many seconds a partition stays with a worker that is not heard of; `grace` how many seconds
+        the events in hand may take when it stops. What stops the worker is raised in the block's task. Raises
+        `BoundaryCrossed` and `ContractBroken` at once if the declarations are wrong, see `check`.
+        """
+        self.check()
+        ready = asyncio.Event()
+        worker = Worker(self.log, self.subscriptions, lease=lease, grace=grace)
+        if self._migrates:
+            self.migrate()
+        owner = asyncio.current_task()
+        task = asyncio.ensure_future(worker.run(ready.set))
+
+        def tell(done: asyncio.Task[None]) -> None:
+            if not done.cancelled() and done.exception() is not None and owner is not None and not leaving:
+                owner.cancel("the ensue worker has failed")
+
+        leaving = False
+        task.add_done_callback(tell)
+        waiting = asyncio.ensure_future(ready.wait())
+        try:
+            await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                leaving = True
+                task.result()
+            yield worker
+        except asyncio.CancelledError:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                if owner is not None:
+                    owner.uncancel()
+                raise error from None
+            raise
+        finally:
+            leaving = True
+            waiting.cancel()
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()
+
+    def run(self, *, lease: float = 5.0, grace: float = 30.0) -> None:
+        """Run the worker until SIGTERM or SIGINT, then finish, checkpoint, release and return."""
+        stopped = False
+
+        async def work() -> None:
+            loop, me = asyncio.get_running_loop(), asyncio.current_task()
+
+            def stop() -> None:
+                nonlocal stopped
+                if not stopped and me is not None:  # also while it still waits for the database
+                    stopped = True
+                    me.cancel()
+
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stop)
+            async with self.running(lease=lease, grace=grace) as worker:
+                logger.info("worker %s runs %d subscriptions", worker.id, len(self.subscriptions))
+                await asyncio.Event().wait()
+
+        try:
+            asyncio.run(work())
+        except asyncio.CancelledError:
+            if not stopped:
+                raise
+
+    # --- the schema
+
+    def migrate(self) -> list[str]:
+        """Make or upgrade the schema, register the declared subscriptions; return the migrations that were applied.
+
+        Idempotent, and safe to call from several processes at once. Raises `WrongDatabase` if the log there belongs
+        to another application, `RenamedSubscription` if a subscription seems to have been renamed, `BoundaryCrossed`
+        and `ContractBroken` if the declarations are wrong, see `check`; then nothing is made or registered.
+        """
+        return self._own(self.log.transaction(self._migrate()))
+
+    def _migrate(self) -> Steps[list[str]]:
+        self.check()  # here and now, before a connection is opened
+        return self._migrating()
+
+    def _migrating(self) -> Steps[list[str]]:
+        applied = yield from self.log.migrate()
+        yield from register(self.log, self.subscriptions.values())
+        return applied
+
+    def _migrated_first(self, steps: Steps[T], *, own: bool) -> Steps[T]:
+        """Put the migration before an operation if it is wanted on first use; on an `own` connection it commits."""
+        if self._migrates and own:
+            self.migrate()
+            self._migrates = False
+        return self._after_migrating(steps) if self._migrates else steps
+
+    def _after_migrating(self, steps: Steps[T]) -> Steps[T]:
+        """Put the migration before an operation, in its transaction, until it is seen to have been committed.
+
+        What this application has migrated itself it may see before that: then it goes on looking.
+        """
+        yield from self.log.begin()
+        if (yield from self.log.pending()):
+            self._migrated_here = True
+            yield from self._migrate()
+        elif not self._migrated_here:
+            yield from self.log.migrate()  # there is nothing to do; it looks whose log this is
+            self._migrates = False
+        return (yield from steps)
+
+    def _own(self, steps: Steps[T]) -> T:
+        """Carry an operation out on a sync connection of its own."""
+        with self.log.own.lend() as connection:
+            result: T = self.log.run(steps, connection)
+            return result

@@ -1,0 +1,195 @@
+"""What operators do with an application, from the command line, the console or code."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ensue.app.checking import Checked, check_events
+from ensue.app.declaring import Declarations
+from ensue.errors import UnknownName
+from ensue.events import Recorded
+from ensue.log import Log, Steps
+from ensue.subscriptions import pause, repartition, retire
+from ensue.subscriptions.inspecting import LastError, Passage, last_errors, owner, passages, queued
+from ensue.subscriptions.operating import (
+    AuditEntry,
+    DeadLetter,
+    Decision,
+    Filter,
+    Holder,
+    Progress,
+    Standing,
+    WorkerSeen,
+    audit,
+    clock,
+    dead_letters,
+    decide,
+    edit,
+    holders,
+    standings,
+    waiting,
+    workers,
+)
+
+
+class Operations:
+    """Looks at the log's subscriptions and changes their course.
+
+    Every method opens a sync connection of its own. What changes something does so in one transaction, together with
+    an entry in the audit table that names the actor and the reason.
+
+    They are sync: in an asyncio program that runs the worker, call them in a thread (`asyncio.to_thread`), because a
+    call that waits for the worker's transaction would keep the worker from ending it. Such a call gives up after ten
+    seconds and raises `DatabaseUnavailable`.
+    """
+
+    def __init__(self, log: Log, declarations: Declarations) -> None:
+        self._log = log
+        self._declarations = declarations
+
+    def _do(self, steps: Steps[Any]) -> Any:
+        with self._log.own.lend() as connection:
+            return self._log.run(steps, connection)
+
+    def _change(self, steps: Steps[Any]) -> Any:
+        with self._log.own.lend() as connection:
+            return self._log.run(self._log.transaction(self._log.impatiently(steps)), connection)
+
+    # --- looking
+
+    def standings(self) -> list[Standing]:
+        """Return how far every subscription is."""
+        found: list[Standing] = self._do(standings(self._log))
+        return found
+
+    def dead_letters(self, filter: Filter | None = None) -> list[DeadLetter]:
+        """Return the parked events that match, in the log's order."""
+        found: list[DeadLetter] = self._do(dead_letters(self._log, filter or Filter()))
+        return found
+
+    def waiting(self, letter: DeadLetter) -> list[Recorded[Any]]:
+        """Return the events that queue behind a parked one, in order, at most a thousand."""
+        found: list[Recorded[Any]] = self._do(waiting(self._log, letter))
+        return found
+
+    def queued(self, letters: Sequence[DeadLetter]) -> list[int]:
+        """Return how many events queue behind each of these."""
+        found: list[int] = self._do(queued(self._log, letters))
+        return found
+
+    def passages(self, recorded: Recorded[Any]) -> list[Passage]:
+        """Return how far every subscription that wants this event is with it."""
+        found: list[Passage] = self._do(passages(self._log, recorded))
+        return found
+
+    def last_errors(self) -> dict[str, LastError]:
+        """Return by subscription what failed last, of what is parked now."""
+        found: dict[str, LastError] = self._do(last_errors(self._log))
+        return found
+
+    def audit(
+        self, limit: int = 100, *, subscription: str | None = None, event_id: str | None = None
+    ) -> list[AuditEntry]:
+        """Return what operators did, the latest first: all of it, or that to one subscription or one event."""
+        found: list[AuditEntry] = self._do(audit(self._log, limit, subscription, event_id))
+        return found
+
+    def holders(self) -> list[Holder]:
+        """Return the open transactions that hold the horizon back, the furthest first."""
+        found: list[Holder] = self._do(holders(self._log))
+        return found
+
+    def workers(self) -> list[WorkerSeen]:
+        """Return the workers that have lived lately."""
+        found: list[WorkerSeen] = self._do(workers(self._log))
+        return found
+
+    def clock_skew(self) -> float:
+        """Return how far this machine's clock is ahead of the database's, in seconds."""
+        found: float = self._do(clock(self._log))
+        return found
+
+    def pending_migrations(self) -> list[str]:
+        """Return the migrations that have not been applied."""
+        found: list[str] = self._do(self._log.pending())
+        return found
+
+    def owner(self) -> str | None:
+        """Return the name of the application to which the log belongs; None before the first migration."""
+        found: str | None = self._do(owner(self._log))
+        return found
+
+    def horizon(self, via: Any = None) -> int:
+        """Return the position up to which the log is complete."""
+        found: int = self._do(self._log.horizon()) if via is None else self._log.run(self._log.horizon(), via)
+        return found
+
+    def check_events(self, sample: int | None = 100, *, progress: Progress | None = None) -> list[Checked]:
+        """Load the oldest and the newest events of every type, so many each, or all; return what was found by type.
+
+        An event in the stream of a declared aggregate that this one does not evolve counts as one that does not load.
+        """
+        found: list[Checked] = self._do(check_events(self._log, self._declarations.repositories, sample, progress))
+        return found
+
+    @contextmanager
+    def connection(self) -> Generator[Any]:
+        """Lend a connection without a transaction to those who look again and again: `app.read(…, via=connection)`."""
+        with self._log.own.lend() as connection:
+            yield connection
+
+    # --- dead letters
+
+    def decide(
+        self,
+        filter: Filter,
+        decision: Decision,
+        *,
+        actor: str,
+        reason: str,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> list[DeadLetter]:
+        """Retry, skip or discard every parked event that matches; return them in the log's order.
+
+        `retry` tries again now; `skip` gives up the event and goes on with those that queue behind it; `discard`
+        drops the event and all that queue behind it. The worker carries it out, in the order of the key.
+        """
+        steps = decide(self._log, filter, decision, actor=actor, reason=reason, dry_run=dry_run, progress=progress)
+        found: list[DeadLetter] = self._change(steps)
+        return found
+
+    def edit(self, subscription: str, id: str, data: str, *, actor: str, reason: str) -> DeadLetter:
+        """Deliver a parked event with other contents (JSON), to this subscription only, and retry it now.
+
+        Raises `UnknownName` if it is not parked, `EventValueError` if its class does not take the contents.
+        """
+        letters = self.dead_letters(Filter(subscription=subscription, id=id, waiting_only=False))
+        if len(letters) != 1:
+            raise UnknownName(
+                f"{len(letters)} parked events of {subscription!r} have the id {id!r}; ensue dead list shows them"
+            )
+        self._change(edit(self._log, letters[0], data, actor=actor, reason=reason))
+        return letters[0]
+
+    # --- subscriptions
+
+    def pause(self, subscription: str, *, actor: str, reason: str) -> None:
+        """Stop a subscription everywhere, within a few seconds; nothing is lost. Raises `UnknownName`."""
+        self._change(pause(self._log, subscription, True, actor=actor, reason=reason))
+
+    def resume(self, subscription: str, *, actor: str, reason: str) -> None:
+        """Go on with a paused subscription. Raises `UnknownName`."""
+        self._change(pause(self._log, subscription, False, actor=actor, reason=reason))
+
+    def retire(self, subscription: str, *, actor: str, reason: str) -> None:
+        """Forget a subscription with its checkpoints and what it has parked. Raises `UnknownName`."""
+        self._change(retire(self._log, subscription, actor=actor, reason=reason))
+
+    def repartition(self, subscription: str, partitions: int, *, actor: str, reason: str) -> int:
+        """Cut a subscription into so many partitions, while it runs; return how many it had. Raises `UnknownName`."""
+        steps = repartition(self._log, subscription, partitions, actor=actor, reason=reason)
+        found: int = self._change(steps)
+        return found

@@ -1,0 +1,175 @@
+"""Receiving: the loop that fetches from a broker for one partition, and acknowledges what is committed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ensue.brokers.broker import Broker, Consumer, Incoming, partition_topic
+from ensue.brokers.inbox import Inbox, forget
+from ensue.brokers.messages import Received, read
+from ensue.errors import BrokerError, DeclarationError, EnsueError
+from ensue.log import Log
+from ensue.subscriptions import edges
+
+logger = logging.getLogger("ensue")
+
+_WAIT = 1.0
+"""Seconds after which a fetch without a message is begun again."""
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+_FORGET_EVERY = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a receiver's messages come from."""
+
+    broker: Broker
+    address: str
+    topics: tuple[str, ...]
+    group: str
+    wanted: frozenset[str]
+    """Wire types."""
+    partitions: int
+    batch: int
+    keep: float
+    """Seconds for which a message is known to have been taken in."""
+
+    def held(self, first_slot: int, last_slot: int) -> list[tuple[list[str], str]]:
+        """Return what is read by who holds these slots: the topics and the group of each partition.
+
+        A partition of a topic is a topic of its own, read by a group of its own: groups have one cursor.
+        """
+        if self.broker.shares or self.partitions == 1:
+            return [(list(self.topics), self.group)] if self.broker.shares or first_slot == 0 else []
+        found: list[tuple[list[str], str]] = []
+        for part, slot in enumerate(edges(self.partitions)[:-1]):
+            if first_slot <= slot <= last_slot:
+                topics = [partition_topic(topic, part, self.partitions) for topic in self.topics]
+                found.append((topics, partition_topic(self.group, part, self.partitions)))
+        return found
+
+
+class Receiving:
+    """Receives for the holder of some slots: usually one partition, none or several after a repartition."""
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self._lines = lines
+
+    async def work(self) -> None:
+        """Work on all of them."""
+        await asyncio.gather(*(line.work() for line in self._lines))
+
+    def pause(self, paused: bool) -> None:
+        """Fetch nothing more, or go on."""
+        for line in self._lines:
+            line.pause(paused)
+
+    async def stop(self, grace: float) -> None:
+        """Commit what is in hand, and leave the rest to the broker."""
+        await asyncio.gather(*(line.stop(grace) for line in self._lines))
+
+
+class Line:
+    """Receives for one partition."""
+
+    def __init__(self, source: Source, inbox: Inbox, log: Log, topics: Sequence[str], group: str) -> None:
+        self._source = source
+        self._inbox = inbox
+        self._log = log
+        self._topics = topics
+        self._group = group
+        self._consumer: Consumer | None = None
+        self._stopping = asyncio.Event()
+        self._going = asyncio.Event()
+        self._going.set()
+        self._task: asyncio.Task[None] | None = None
+        self._forgotten_at = time.monotonic()
+
+    # --- working
+
+    async def work(self) -> None:
+        """Fetch, take in, acknowledge, until it is stopped; wait while the broker or the database is away."""
+        self._task = asyncio.current_task()
+        pause = _FIRST_PAUSE
+        try:
+            while not self._stopping.is_set():
+                await self._going.wait()
+                try:
+                    await self._round()
+                    pause = _FIRST_PAUSE
+                except (DeclarationError, asyncio.CancelledError):
+                    raise
+                except Exception as error:  # noqa: BLE001 said, and tried again: nothing was acknowledged
+                    what = str(error) if isinstance(error, EnsueError) else f"{type(error).__name__}: {error}"
+                    logger.warning("%s: %s; again in %.1f s", self._inbox.name, what, pause)
+                    await self._let_go()
+                    await self._rest(pause * random.uniform(0.5, 1.0))
+                    pause = min(_LONGEST_PAUSE, pause * 2)
+        finally:
+            await self._let_go()
+
+    async def _round(self) -> None:
+        if self._consumer is None:
+            consumer = self._source.broker.consumer(self._topics, self._group)
+            try:
+                await consumer.open()
+            except BaseException:
+                await consumer.close()
+                raise
+            self._consumer = consumer
+        messages = await self._consumer.fetch(self._source.batch, _WAIT)
+        if messages:
+            await self._inbox.take([self._read(each) for each in messages])
+            await self._consumer.acknowledge(messages)
+        if time.monotonic() - self._forgotten_at > _FORGET_EVERY:
+            await self._forget()
+
+    def _read(self, incoming: Incoming) -> Received:
+        return read(incoming, self._source.broker.binding, self._source.wanted, self._inbox.name)
+
+    async def _forget(self) -> None:
+        """Forget what the broker cannot deliver again any more."""
+        self._forgotten_at = time.monotonic()
+        while not self._stopping.is_set():
+            steps = self._log.transaction(forget(self._log, self._inbox.name, self._source.keep))
+            if not await self._log.own.run_async(steps):
+                return
+
+    async def _rest(self, delay: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._stopping.wait()
+
+    async def _let_go(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            try:
+                await consumer.close()
+            except BrokerError as error:
+                logger.warning("%s: closing: %s", self._inbox.name, error)
+
+    # --- being told
+
+    def pause(self, paused: bool) -> None:
+        """Fetch nothing more, or go on."""
+        if paused:
+            self._going.clear()
+        else:
+            self._going.set()
+
+    async def stop(self, grace: float) -> None:
+        """Commit what is in hand, and leave the rest to the broker."""
+        self._stopping.set()
+        self._going.set()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=grace)
+            if not self._task.done():
+                self._task.cancel()
+                await asyncio.wait([self._task], timeout=5.0)

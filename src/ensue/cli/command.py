@@ -1,0 +1,70 @@
+"""All commands together, and what becomes of an error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from typing import Annotated
+
+import typer
+
+from ensue.cli import asking, contracts, dead, doctor, events, looking, mapping, steering, tailing, working
+from ensue.cli.output import complain, is_database_error
+from ensue.cli.versions import versions
+from ensue.errors import EnsueError
+
+cli = typer.Typer(
+    name="ensue",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help reads the same everywhere
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+_debugging = False
+
+
+@cli.callback(invoke_without_command=True)
+def root(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="ENSUE_DEBUG", help="Show the traceback of an error.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False,
+) -> None:
+    """Run and operate an ensue application: its worker, its event log, its subscriptions.
+
+    TARGET and --app name the application, as module:name; the current folder is importable. Without them ENSUE_APP
+    counts, then app in [tool.ensue] of the nearest pyproject.toml.
+    """
+    global _debugging
+    _debugging = debug
+    if version:
+        print(versions()["ensue"])
+        raise typer.Exit
+
+
+for room in (working, tailing, looking, asking, mapping, steering, doctor):
+    room.add_to(cli)
+cli.add_typer(contracts.contracts, name="contracts", short_help="Keep the contracts with other services.")
+cli.add_typer(events.events, name="events", short_help="Look at stored events.")
+cli.add_typer(dead.dead, name="dead", short_help="Look at what has failed, and decide about it.")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave: 0 if all is well, 1 if not, 2 if the command was not understood."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to fail
+    try:
+        cli(None if arguments is None else list(arguments), prog_name="ensue")
+    except Exception as error:
+        if _debugging or os.environ.get("ENSUE_DEBUG"):
+            raise
+        if isinstance(error, EnsueError):
+            complain(str(error))
+        elif is_database_error(error):
+            complain(f"the database says: {str(error).strip()}")
+        else:
+            raise
+        sys.exit(1)

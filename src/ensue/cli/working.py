@@ -1,0 +1,159 @@
+"""Commands that set things going: run, migrate, demo, version."""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from ensue.app import App
+from ensue.cli.logs import LogFormat, set_up
+from ensue.cli.options import DryRunOption, JsonOption, TargetArgument
+from ensue.cli.output import note, print_json, progress, say
+from ensue.cli.target import Target, TargetError, address, find
+from ensue.cli.versions import versions
+from ensue.errors import NotMigrated
+
+logger = logging.getLogger("ensue")
+
+
+class Level(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def add_to(cli: typer.Typer) -> None:
+    """Add the commands."""
+    cli.command(short_help="Run the worker until SIGTERM or Ctrl-C.")(run)
+    cli.command(short_help="Make or upgrade the tables, register subscriptions.")(migrate)
+    cli.command(short_help="See four sign-ups under the same faults.")(demo)
+    cli.command(short_help="Show what is installed.")(version)
+
+
+def run(
+    target: TargetArgument = None,
+    lease: Annotated[
+        float,
+        typer.Option(min=0.5, metavar="SECONDS", help="After so long the work of a dead worker goes to others."),
+    ] = 5.0,
+    grace: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long the events in hand may take when it stops.")
+    ] = 30.0,
+    log_level: Annotated[Level | None, typer.Option(show_default="info", help="How much to log.")] = None,
+    log_format: Annotated[LogFormat | None, typer.Option(show_default="text", help="How to log.")] = None,
+) -> None:
+    """Run the worker until SIGTERM or Ctrl-C; then it finishes what it has in hand, and leaves.
+
+    Run as many as you like, on as many machines: they share the work.
+
+    It logs to the standard error. An application that sets up its own logging keeps it, unless --log-level or
+    --log-format says otherwise.
+    """
+    found = find(target)
+    set_up(log_level and log_level.value, log_format)
+    app = found.app
+    app.check()
+    if not app.subscriptions:
+        raise TargetError(
+            f"{found.spec} declares no subscription, so there is nothing to run: import the modules "
+            "that hold the handlers where the App is made, or name the module that imports them"
+        )
+    logger.info("%s: the log is %s", app.name, address(app))
+    for each in app.subscriptions.values():
+        parts = "" if each.partitions == 1 else f", {each.partitions} partitions"
+        logger.info("subscription %s: %s, %d at once%s", each.name, ", ".join(each.types), each.concurrency, parts)
+    app.run(lease=lease, grace=grace)
+    logger.info("stopped")
+
+
+def migrate(target: TargetArgument = None, dry_run: DryRunOption = False, json: JsonOption = False) -> None:
+    """Make or upgrade the tables of the log, and register new subscriptions.
+
+    It is idempotent, and safe to run while workers of this release or the one before are running.
+    """
+    found = find(target)
+    found.app.check()
+    operations = found.app.operations
+    with progress("Migrating"):
+        applied = operations.pending_migrations()
+        if not dry_run:
+            before = _registered(found.app)
+            applied = found.app.migrate()
+            new = sorted(_registered(found.app) - before)
+        else:
+            before = _registered(found.app)
+            new = sorted(found.app.subscriptions.keys() - before)
+    vanished = sorted(before - found.app.subscriptions.keys())
+    if json:
+        print_json({"applied": applied, "registered": new, "vanished": vanished, "dry_run": dry_run})
+        return
+    _report(found, applied, new, vanished, dry_run=dry_run)
+
+
+def _registered(app: App) -> set[str]:
+    try:
+        return {each.subscription for each in app.operations.standings()}
+    except NotMigrated:
+        return set()
+
+
+def _report(target: Target, applied: list[str], new: list[str], vanished: list[str], *, dry_run: bool) -> None:
+    would = "would " if dry_run else ""
+    say(f"{target.app.name}: the log is {address(target.app)}")
+    for name in applied:
+        say(f"{would}apply migration {name}" if dry_run else f"applied migration {name}")
+    for name in new:
+        say(f"{would}register subscription {name}" if dry_run else f"registered subscription {name}")
+    if not applied and not new:
+        say("nothing to do: the tables and the subscriptions are up to date")
+    for name in vanished:
+        note(
+            f"subscription {name} is in the log, but the application declares it no more. "
+            f"If it is gone for good: {target.command('retire', name)}"
+        )
+
+
+def demo(
+    sign_ups: Annotated[int, typer.Option(min=1, help="How many people sign up.")] = 150,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same faults.")] = 1,
+    database: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where the accounts are: a PostgreSQL URL. Default: SQLite.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show four ways to do a sign-up under the same faults, side by side; only the last one loses nothing."""
+    try:
+        from ensue.demo.running import run_demo
+    except ImportError as error:
+        raise TargetError(f"the demo needs more packages ({error.name}): pip install 'ensue[demo]'") from error
+    if database is not None:
+        database = _reachable(database)
+    raise typer.Exit(run_demo(sign_ups=sign_ups, seed=seed, database=database, json=json))
+
+
+def _reachable(url: str) -> str:
+    """Return the URL of a PostgreSQL database as libpq takes it, after having connected to it once."""
+    if url.partition("://")[0].partition("+")[0] not in ("postgresql", "postgres"):
+        raise TargetError(
+            f"--database {url}: use the URL of a PostgreSQL database, postgresql://user@host/database, "
+            "or leave it out: the demo then runs on SQLite"
+        )
+    log = App("demo", url).log
+    with log.own.lend():
+        return log.place.conninfo
+
+
+def version(json: JsonOption = False) -> None:
+    """Show the versions of ensue, Python, SQLite and the drivers that are installed."""
+    found = versions()
+    if json:
+        print_json(found)
+        return
+    for name, number in found.items():
+        say(f"{name:<12}{number}")

@@ -1,0 +1,45 @@
+"""Events: the three kinds, what surrounds them in the log, and how they are written down."""
+
+from ensue.events.envelope import Metadata, Receipt, Recorded, context, current_metadata, follow, restored
+from ensue.events.ids import new_id
+from ensue.events.kinds import (
+    Changes,
+    DomainEvent,
+    Event,
+    IntegrationEvent,
+    Kind,
+    SourcedEvent,
+    event_class,
+    known_types,
+)
+from ensue.events.texts import fault_in
+from ensue.events.upcasting import PastEvent, decode, has_past, stored_types, upcast, upcasters_to
+from ensue.events.writing import Written, write
+
+__all__ = [
+    "Changes",
+    "DomainEvent",
+    "Event",
+    "IntegrationEvent",
+    "Kind",
+    "Metadata",
+    "PastEvent",
+    "Receipt",
+    "Recorded",
+    "SourcedEvent",
+    "Written",
+    "context",
+    "current_metadata",
+    "decode",
+    "event_class",
+    "fault_in",
+    "follow",
+    "has_past",
+    "known_types",
+    "new_id",
+    "restored",
+    "stored_types",
+    "upcast",
+    "upcasters_to",
+    "write",
+]

@@ -1,0 +1,43 @@
+"""The log: one append-only table, in the user's own database, written on the user's own connection."""
+
+from ensue.log.calling import is_awaited, never_awaited
+from ensue.log.dialect import AggregateRule
+from ensue.log.driving import drive, drive_async
+from ensue.log.log import ANY, NO_STREAM, Expected, Log
+from ensue.log.opening import open_postgres_async, open_sqlite
+from ensue.log.place import Place
+from ensue.log.postgres import Postgres
+from ensue.log.reading import Selection, iso, legible
+from ensue.log.riding import AsyncConnection, SyncConnection, is_async
+from ensue.log.sqlite import Sqlite
+from ensue.log.statements import Call, Query, Steps
+from ensue.log.transaction import OwnAsyncConnection, OwnConnection, Transaction
+
+__all__ = [
+    "ANY",
+    "NO_STREAM",
+    "AggregateRule",
+    "AsyncConnection",
+    "Call",
+    "Expected",
+    "Log",
+    "OwnAsyncConnection",
+    "OwnConnection",
+    "Place",
+    "Postgres",
+    "Query",
+    "Selection",
+    "Sqlite",
+    "Steps",
+    "SyncConnection",
+    "Transaction",
+    "drive",
+    "drive_async",
+    "is_async",
+    "is_awaited",
+    "iso",
+    "legible",
+    "never_awaited",
+    "open_postgres_async",
+    "open_sqlite",
+]

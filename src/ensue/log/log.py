@@ -1,0 +1,131 @@
+"""The log: what can be done with it, as operations that any connection can carry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ensue.errors import DatabaseUnavailable, EventValueError, WrongDatabase
+from ensue.events import Event, Receipt, Recorded, fault_in, write
+from ensue.log.dialect import AggregateRule
+from ensue.log.migrating import migrate, pending
+from ensue.log.own import Own
+from ensue.log.place import Place
+from ensue.log.postgres import Postgres
+from ensue.log.reading import Selection, read_batch
+from ensue.log.riding import ride_on
+from ensue.log.statements import BEGIN, Call, Query, Steps, T
+
+_COMMIT = Query("commit")
+_ROLLBACK = Query("rollback")
+
+
+class _Any:
+    """The stream may be at any version."""
+
+    def __repr__(self) -> str:
+        return "ANY"
+
+
+ANY = _Any()
+"""`expected=ANY`: record whatever the stream's version is (the default)."""
+NO_STREAM = 0
+"""`expected=NO_STREAM`: record only if the stream does not exist yet."""
+Expected = int | _Any
+
+
+def _check_text(name: str, text: object) -> None:
+    if not text:
+        raise EventValueError(f"{name}={text!r}: it must be text that is not empty")
+    if fault := fault_in(text):
+        raise EventValueError(f"{name}=… {fault}")
+
+
+def _version(expected: object, stream: str | None) -> int:
+    if stream is None:
+        raise EventValueError(f"expected={expected!r} is about a stream: say which, record(…, stream='…')")
+    if isinstance(expected, bool) or not isinstance(expected, int) or expected < 0:
+        raise EventValueError(f"expected={expected!r}: use a version (1, 2, …), NO_STREAM or ANY")
+    return expected
+
+
+class Log:
+    """One application's log. Its methods return operations; `run` carries one out over a connection."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.dialect = place.dialect
+        self.own = Own(place)
+        """Connections of ensue's own."""
+
+    def run(self, steps: Steps[T], via: object) -> Any:
+        """Carry an operation out: the result on a sync connection, an awaitable of it on an async one."""
+        ride = ride_on(via)
+        if ride.kind != self.dialect.label:
+            raise WrongDatabase(
+                f"the connection speaks to {ride.kind}, but the log of {self.place.app!r} is in {self.dialect.label}: "
+                "an event is recorded in the transaction of the data it is about; nothing was recorded"
+            )
+        return ride.run(steps, self.place)
+
+    def append(
+        self,
+        events: tuple[Event, ...],
+        *,
+        stream: str | None = None,
+        expected: Expected = ANY,
+        dedupe: str | None = None,
+        rule: AggregateRule = "off",
+    ) -> Steps[Receipt]:
+        """Record events in the connection's open transaction."""
+        if stream is not None:
+            _check_text("stream", stream)
+        if dedupe is not None:
+            _check_text("dedupe", dedupe)
+        version = None if expected is ANY else _version(expected, stream)
+        return self.dialect.append(
+            write(events, stream=stream), stream=stream, expected=version, dedupe=dedupe, log=self.place.app, rule=rule
+        )
+
+    def horizon(self) -> Steps[int]:
+        """Return the position up to which the log is complete."""
+        position: int = (yield Call(self.dialect.sql["horizon"]))[0][0]
+        return position
+
+    def read(self, selection: Selection, limit: int) -> Steps[list[Recorded[Any]]]:
+        """Read the first events of a selection, in position order, whether or not the log is complete there."""
+        return read_batch(self.dialect, selection, limit)
+
+    def transaction(self, steps: Steps[T]) -> Steps[T]:
+        """Put an operation into a transaction of its own, on a connection of ensue's own that has none open."""
+        yield Call(self.dialect.begin)
+        try:
+            result = yield from steps
+        except (DatabaseUnavailable, GeneratorExit):  # the connection is lost, or dropped by who gave up the operation
+            raise
+        except BaseException:
+            yield Call(_ROLLBACK)
+            raise
+        yield Call(_COMMIT)
+        return result
+
+    def impatiently(self, steps: Steps[T]) -> Steps[T]:
+        """Let an operation in a transaction wait for others' locks for ten seconds, not for ever."""
+        for query in self.dialect.impatient:
+            yield Call(query)
+        return (yield from steps)
+
+    def alone(self, steps: Steps[T], *, single: bool) -> Steps[T]:
+        """Put an operation into a transaction of its own, on `own`; a `single` statement is one in PostgreSQL."""
+        return steps if single and isinstance(self.dialect, Postgres) else self.transaction(steps)
+
+    def begin(self) -> Steps[None]:
+        """Make sure that the connection leads to the log and has a transaction that the operation can be part of."""
+        yield BEGIN
+
+    def pending(self) -> Steps[list[str]]:
+        """Return the migrations that have not been applied."""
+        return pending(self.place)
+
+    def migrate(self) -> Steps[list[str]]:
+        """Apply the pending migrations in the connection's open transaction."""
+        return migrate(self.place)

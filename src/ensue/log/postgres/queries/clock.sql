@@ -1,0 +1,1 @@
+select ensue.iso(clock_timestamp())

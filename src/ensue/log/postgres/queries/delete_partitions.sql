@@ -1,0 +1,1 @@
+delete from ensue.partitions where subscription = :subscription

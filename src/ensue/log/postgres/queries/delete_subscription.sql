@@ -1,0 +1,1 @@
+delete from ensue.subscriptions where name = :name returning name

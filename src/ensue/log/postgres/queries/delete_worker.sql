@@ -1,0 +1,1 @@
+delete from ensue.workers where id = :worker

@@ -1,0 +1,2 @@
+-- The horizon, and whether anybody is recording.
+select horizon, writers from ensue.head()

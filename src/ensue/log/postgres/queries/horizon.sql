@@ -1,0 +1,1 @@
+select horizon from ensue.head()

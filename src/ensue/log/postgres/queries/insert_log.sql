@@ -1,0 +1,1 @@
+insert into ensue.log (name) values (:name)

@@ -1,0 +1,1 @@
+insert into ensue.migrations (name) values (:name)

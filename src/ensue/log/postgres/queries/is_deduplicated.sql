@@ -1,0 +1,1 @@
+select 1 from ensue.deduplicated where key = :key

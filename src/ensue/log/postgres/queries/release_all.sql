@@ -1,0 +1,1 @@
+update ensue.partitions set owner = null, leased_until = null where owner = :worker

@@ -1,0 +1,1 @@
+delete from ensue_partitions where subscription = :subscription

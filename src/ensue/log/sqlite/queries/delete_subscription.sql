@@ -1,0 +1,1 @@
+delete from ensue_subscriptions where name = :name returning name

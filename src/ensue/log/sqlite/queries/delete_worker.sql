@@ -1,0 +1,1 @@
+delete from ensue_workers where id = :worker

@@ -1,0 +1,1 @@
+select id from ensue_events where stream = :stream and version = :version

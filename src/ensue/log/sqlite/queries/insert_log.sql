@@ -1,0 +1,1 @@
+insert into ensue_log (name) values (:name)

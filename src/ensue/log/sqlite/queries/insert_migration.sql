@@ -1,0 +1,1 @@
+insert into ensue_migrations (name) values (:name)

@@ -1,0 +1,1 @@
+select 1 from ensue_deduplicated where key = :key

@@ -1,0 +1,4 @@
+-- The position of the last but so many events of a type.
+select min(position) from (
+    select position from ensue_events where type = :type order by position desc limit :limit
+) as newest

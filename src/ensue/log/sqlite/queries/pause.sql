@@ -1,0 +1,1 @@
+update ensue_subscriptions set paused = :paused where name = :name returning name

@@ -1,0 +1,1 @@
+select coalesce(max(version), 0) from ensue_events where stream = :stream

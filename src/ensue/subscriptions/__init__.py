@@ -1,0 +1,29 @@
+"""Subscriptions: durable cursors over the log, and the worker that carries events to what stands behind them."""
+
+from ensue.subscriptions.declared import Beside, Handle, Opened, Start, Subscription, edges, partition_of
+from ensue.subscriptions.outcomes import Backoff, Delivery, Done, Hold, Outcome, Park, Retry, seconds
+from ensue.subscriptions.registering import pause, register, repartition, retire
+from ensue.subscriptions.worker import Worker
+
+__all__ = [
+    "Backoff",
+    "Beside",
+    "Delivery",
+    "Done",
+    "Handle",
+    "Hold",
+    "Opened",
+    "Outcome",
+    "Park",
+    "Retry",
+    "Start",
+    "Subscription",
+    "Worker",
+    "edges",
+    "partition_of",
+    "pause",
+    "register",
+    "repartition",
+    "retire",
+    "seconds",
+]

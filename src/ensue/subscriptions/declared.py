@@ -1,0 +1,118 @@
+"""A subscription as an application declares it."""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Literal, Protocol
+
+from ensue.errors import DeclarationError
+from ensue.subscriptions.outcomes import Backoff, Delivery, Outcome
+
+SLOTS = 65536
+"""Keys are spread over this many slots; a partition is a range of them."""
+
+Start = Literal["now", "beginning"] | int | datetime
+Handle = Callable[[Delivery], Awaitable[Outcome | None]]
+
+
+class Opened(Protocol):
+    """What stands behind one partition while a worker holds it: it may keep a connection."""
+
+    async def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome | Exception | None]:
+        """Handle events of different keys together; return for each its outcome, or the error with which it failed.
+
+        To raise says that none of them is handled.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give up: the partition has been given back, or is lost."""
+        ...
+
+
+def slot_of(key: str) -> int:
+    """Return the slot of a key: the same on every machine and for ever."""
+    return zlib.crc32(key.encode()) % SLOTS
+
+
+class Beside(Protocol):
+    """What works beside a partition's runner while a worker holds it, and brings events in."""
+
+    async def work(self) -> None:
+        """Work until it is stopped. What it raises stops the worker: an outage is its own to wait for."""
+        ...
+
+    def pause(self, paused: bool) -> None:
+        """Bring nothing more in, or go on."""
+        ...
+
+    async def stop(self, grace: float) -> None:
+        """Finish what is in hand within the grace (seconds), bring nothing more in, and let go."""
+        ...
+
+
+@cache
+def edges(parts: int) -> tuple[int, ...]:
+    """Return where so many partitions begin, and where the last one ends."""
+    return tuple(SLOTS * part // parts for part in range(parts + 1))
+
+
+def partition_of(key: str, parts: int) -> int:
+    """Return into which of so many partitions a key belongs (0, 1, …): the same on every machine and for ever."""
+    return bisect(edges(parts), slot_of(key)) - 1
+
+
+def _whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """A named, durable cursor over the log with a handler behind it."""
+
+    name: str
+    types: tuple[str, ...]
+    """Wire types of the events that it wants."""
+    handle: Handle | None = None
+    """Handles one event."""
+    opens: Callable[[], Opened] | None = None
+    """Instead: makes what handles several together, anew for each partition that a worker takes."""
+    beside: Callable[[int, int], Beside] | None = None
+    """Makes what works beside the runner of a partition, given its first and its last slot."""
+    batch: int = 1
+    """How many are handled together at most."""
+    start: Start = "now"
+    retry: Backoff = Backoff()
+    concurrency: int = 10
+    """How many calls of the handler run at once, in each partition: as many keys, or batches."""
+    partitions: int = 1
+    """Into how many parts it is cut when it is registered; each part is worked by one process at a time."""
+    timeout: float | None = 60.0
+    """Seconds after which a handler counts as failed."""
+
+    def __post_init__(self) -> None:
+        where = f"subscription {self.name!r}"
+        if not isinstance(self.name, str) or not 0 < len(self.name) <= 200 or not self.name.isprintable():
+            raise DeclarationError(f"{where}: a name is printable text of at most 200 characters")
+        if not self.types:
+            raise DeclarationError(f"{where}: it names no event type")
+        if (self.handle is None) == (self.opens is None):
+            raise DeclarationError(f"{where}: it has either handle= or opens=")
+        if not isinstance(self.retry, Backoff):
+            raise DeclarationError(f"{where}: retry={self.retry!r}: a Backoff, such as Backoff(attempts=5)")
+        if not _whole(self.concurrency) or self.concurrency < 1:
+            raise DeclarationError(f"{where}: concurrency={self.concurrency!r}: a whole number, at least 1")
+        if not _whole(self.partitions) or not 1 <= self.partitions <= 1024:
+            raise DeclarationError(f"{where}: partitions={self.partitions!r}: a whole number from 1 to 1024")
+        if self.timeout is not None and self.timeout <= 0:
+            raise DeclarationError(f"{where}: timeout={self.timeout}: more than 0 seconds, or None")
+        if isinstance(self.start, datetime):
+            if self.start.tzinfo is None:
+                raise DeclarationError(f"{where}: start={self.start!r} has no time zone")
+        elif self.start not in ("now", "beginning") and not (_whole(self.start) and int(self.start) >= 0):
+            raise DeclarationError(f"{where}: start={self.start!r}: 'now', 'beginning', a datetime or a position")

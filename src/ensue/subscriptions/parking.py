@@ -1,0 +1,109 @@
+"""Parked keys: an event that failed, and the later ones of its key that queue behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+import msgspec
+
+from ensue.log import Log, Steps
+
+_json = msgspec.json.Encoder().encode
+
+NextStep = Literal["retry", "wait", "skip", "discard"]
+
+
+class Parked(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that waits. `skip`: go on behind the position. `discard`: go on behind all that queued by then."""
+
+    subscription: str
+    key: str
+    slot: int
+    position: int
+    id: str
+    type: str
+    next_step: NextStep
+    delay: float | None
+    """Seconds until the next step is due; None: waits for a person."""
+    attempt: int
+    """How many attempts have failed."""
+    reason: str
+    traceback: str | None
+    worker: str
+    revision: int
+    epoch: int
+    handled: bool = False
+    """Whether the event for which the key was parked before has succeeded since, rather than been given up."""
+
+
+class Due(msgspec.Struct, frozen=True, array_like=True):
+    """A parked key whose time has come."""
+
+    subscription: str
+    key: str
+    slot: int
+    position: int
+    id: str
+    type: str
+    next_step: NextStep
+    attempt: int
+    data: str | None
+    """The event as a person has edited it."""
+    revision: int
+    since_first: float
+    """Seconds since the first failure, or since a person last said retry."""
+    until: int | None = None
+    """`discard`: the last position on which a person has decided."""
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """How far a partition is done."""
+
+    subscription: str
+    first_slot: int
+    epoch: int
+    checkpoint: int
+
+
+class Unparked(msgspec.Struct, frozen=True):
+    """A key behind which nothing waits any more."""
+
+    subscription: str
+    key: str
+    position: int
+    """Up to here all of the key is done."""
+    revision: int
+    handled: bool
+    """As of `Parked`."""
+    epoch: int
+
+
+def save(
+    log: Log, parked: Sequence[Parked], unparked: Sequence[Unparked], checkpoints: Sequence[Checkpoint]
+) -> Steps[set[tuple[str, int]]]:
+    """Write what has happened since the last time, in one transaction; return the partitions that were still ours.
+
+    A checkpoint may pass an event only if the event is done or its key is parked: so the two are written together.
+    """
+    if parked or unparked:
+        return (yield from log.transaction(_save(log, parked, unparked, checkpoints)))
+    return (yield from _save(log, parked, unparked, checkpoints))
+
+
+def _save(
+    log: Log, parked: Sequence[Parked], unparked: Sequence[Unparked], checkpoints: Sequence[Checkpoint]
+) -> Steps[set[tuple[str, int]]]:
+    sql = log.dialect.sql
+    if parked:
+        yield sql["park"](rows=_json(parked).decode())
+    if unparked:
+        yield sql["unpark"](rows=_json(unparked).decode())
+    rows = yield sql["save_checkpoints"](rows=_json(checkpoints).decode())
+    return {(subscription, first_slot) for subscription, first_slot in rows}
+
+
+def find_due(log: Log, worker: str, subscriptions: Collection[str], limit: int) -> Steps[list[Due]]:
+    """Return the parked keys of this worker's partitions that are due now."""
+    rows = yield log.dialect.sql["due"](worker=worker, subscriptions=_json(sorted(subscriptions)).decode(), limit=limit)
+    return [Due(*row) for row in rows]

@@ -1,0 +1,112 @@
+"""The tail: reads the head of the log once for all runners of a process that are up to date."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from ensue.events import Recorded
+from ensue.log import Call, Log, Selection, Steps
+from ensue.subscriptions.runner import Runner
+from ensue.subscriptions.stations import Station
+from ensue.subscriptions.wakers import Waker
+
+BATCH = 500
+"""Events read at once."""
+_RECENT = 8
+
+
+class _Batch(NamedTuple):
+    start: int
+    """The position behind which it was read; it ends where the next begins."""
+    types: frozenset[str]
+    rows: list[Recorded[Any]]
+
+
+class Tail:
+    """Feeds the attached runners; keeps its last batches so that one that has caught up can join without a gap."""
+
+    def __init__(self, log: Log, station: Station, waker: Waker) -> None:
+        self.position = -1
+        """Everything up to here has been read; unknown below 0. Never above the horizon."""
+        self._log = log
+        self._station = station
+        self._waker = waker
+        self._runners: dict[Runner, None] = {}
+        self._by_type: dict[str, list[Runner]] = {}
+        self._recent: deque[_Batch] = deque(maxlen=_RECENT)
+
+    async def run(self) -> None:
+        """Read and feed for ever; raises what the database raises."""
+        while True:
+            before = self.position
+            writers = await self.step()
+            if self.position > before:
+                await self._waker.busy()
+            else:
+                await self._waker.idle(writers=writers)
+
+    async def step(self) -> bool:
+        """Read and feed one batch; tell whether somebody is recording what cannot be read yet."""
+        types, before = frozenset(self._by_type), self.position
+        rows, upto, writers = await self._station.do(self._advance(tuple(types)))
+        if self.position == before < upto and (types == self._by_type.keys() or before < 0):
+            self._recent.append(_Batch(self.position, types, rows))
+            self.position = upto
+            self._feed(rows)
+        return writers
+
+    def _advance(self, types: tuple[str, ...]) -> Steps[tuple[list[Recorded[Any]], int, bool]]:
+        horizon, writers = (yield Call(self._log.dialect.sql["head"]))[0]
+        if self.position < 0 or not types or horizon <= self.position:
+            return [], horizon, bool(writers)
+        rows = yield from self._log.read(Selection(after=self.position, until=horizon, types=types), BATCH)
+        return rows, rows[-1].position if len(rows) == BATCH else horizon, bool(writers)
+
+    def _feed(self, rows: list[Recorded[Any]]) -> None:
+        shares: dict[Runner, list[Recorded[Any]]] = {runner: [] for runner in self._runners}
+        for row in rows:
+            for runner in self._by_type.get(row.type, ()):
+                shares[runner].append(row)
+        for runner, share in shares.items():
+            if runner.roomy.is_set():
+                runner.take(share, self.position)
+            else:  # it reads on its own when it has room again
+                self.detach(runner)
+
+    def attach(self, runner: Runner) -> bool:
+        """Feed a runner from now on, if it stands where the tail does or where one of its last batches began."""
+        missed = [batch for batch in self._recent if batch.start >= runner.read_to]
+        if runner.read_to != self.position and (not missed or missed[0].start != runner.read_to):
+            return False
+        if not all(runner.types <= batch.types for batch in missed):
+            return False
+        runner.alone.clear()
+        self._runners[runner] = None
+        for type in runner.types:
+            self._by_type.setdefault(type, []).append(runner)
+        runner.take([row for batch in missed for row in batch.rows if row.type in runner.types], self.position)
+        return True
+
+    def detach(self, runner: Runner) -> None:
+        """Feed a runner no more."""
+        runner.alone.set()
+        if runner in self._runners:
+            del self._runners[runner]
+            for type in runner.types:
+                self._by_type[type].remove(runner)
+                if not self._by_type[type]:
+                    del self._by_type[type]
+
+    def reset(self) -> None:
+        """Forget where it was, and feed nobody: the runners have to catch up again."""
+        for runner in tuple(self._runners):
+            self.detach(runner)
+        self._recent.clear()
+        self.position = -1
+
+    @property
+    def attached(self) -> Collection[Runner]:
+        """The runners that it feeds."""
+        return self._runners.keys()

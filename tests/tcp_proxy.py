@@ -1,0 +1,124 @@
+"""A TCP proxy between a client and a server, in the test's own event loop: it can fall silent, or break off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from tests.patience import until
+
+
+class Proxy:
+    """Listens on 127.0.0.1 and forwards to a port there, until it is told otherwise."""
+
+    def __init__(self, target: int, tls: ssl.SSLContext | None = None) -> None:
+        """Take the port to forward to, and the context with which clients are to speak TLS."""
+        self.target = target
+        self._tls = tls
+        self.port = 0
+        self.rewrite: Callable[[bytes], bytes] | None = None
+        """What is done to what the server sends, for a server that tells its clients where it is."""
+        self.sent = 0
+        """Bytes that clients have sent so far, whether or not they were forwarded."""
+        self.received = 0
+        """Bytes that the server has sent so far, whether or not they were forwarded."""
+        self._up = asyncio.Event()
+        self._down = asyncio.Event()
+        self._refuses = False
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    # -- life
+
+    async def __aenter__(self) -> Self:
+        self.resume()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- faults
+
+    def stall(self) -> None:
+        """Forward nothing in either direction; connections stay, and new ones are taken."""
+        self._up.clear()
+        self._down.clear()
+
+    def swallow_answers(self) -> None:
+        """Forward what clients send, and hold back what the server answers."""
+        self._down.clear()
+
+    def resume(self) -> None:
+        """Forward everything, what was held back first; take connections again."""
+        self._refuses = False
+        self._up.set()
+        self._down.set()
+
+    def cut(self) -> None:
+        """Break off every connection, with all that was held back."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def refuse(self) -> None:
+        """Break off every connection, and take no more."""
+        self._refuses = True
+        self.cut()
+
+    async def until_sent(self, count: int) -> None:
+        """Wait until clients have sent so many bytes more than `count`, the value of `sent` before."""
+        await until(lambda: self.sent > count, "the client sends")
+
+    # -- how
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refuses:
+            writer.transport.abort()
+            return
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers |= {writer, far_writer}
+        ways = [
+            asyncio.ensure_future(self._forward(reader, far_writer, self._up, up=True)),
+            asyncio.ensure_future(self._forward(far_reader, writer, self._down, up=False)),
+        ]
+        self._tasks |= set(ways)
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            self._tasks -= set(ways)
+            self._writers -= {writer, far_writer}
+            writer.transport.abort()
+            far_writer.transport.abort()
+
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event, *, up: bool
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(65536):
+                if up:
+                    self.sent += len(chunk)
+                else:
+                    self.received += len(chunk)
+                    chunk = chunk if self.rewrite is None else self.rewrite(chunk)
+                await gate.wait()
+                writer.write(chunk)
+                await writer.drain()

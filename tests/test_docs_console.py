@@ -1,0 +1,121 @@
+"""What the console examples of the documentation print is what the commands print.
+
+The ```console blocks of a page are one session in an empty folder that holds the page's files (```python blocks with a
+title). Times, ids, names of workers and the folder may differ. What cannot run says so above its block:
+<!-- not run: why -->. What happens between the examples stands in a comment: <!-- meanwhile: command; command -->,
+where `worker` runs a worker until nothing is left to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.patience import PATIENCE, until_sync
+
+ROOT = Path(__file__).parent.parent
+PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if "$ ensue" in page.read_text()]
+
+FILE = re.compile(r'^```python title="(?P<name>[\w.]+)"\n(?P<text>.*?)^```', re.MULTILINE | re.DOTALL)
+STEP = re.compile(
+    r"(?P<skipped>^<!-- not run: [^\n]+ -->\n)?^```console\n(?P<console>.*?)^```"
+    r"|^<!-- meanwhile: (?P<commands>[^\n]+) -->$",
+    re.MULTILINE | re.DOTALL,
+)
+VARYING = {
+    r"(\d+\.\d|\d+) (s|min|h|d)( \d+ (s|min|h))?": "TIME",
+    r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z": "MOMENT",
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}": "ID",
+    r"[\w.-]+:\d+:[0-9a-f]{8}": "WORKER",
+    r'"/.*/(\w+\.py)"': r"\1",
+    r"^\s*[~^]+$\n": "",
+    r" +": " ",
+    r" $": "",
+}
+
+
+class Session:
+    """A shell in a folder."""
+
+    def __init__(self, folder: Path, page: str) -> None:
+        self._folder = folder
+        for file in FILE.finditer(page):
+            (folder / file["name"]).write_text(file["text"])
+        (folder / "pyproject.toml").write_text('[tool.ensue]\napp = "shop:app"\n')
+        programs = folder / "bin"
+        programs.mkdir()
+        for name, arguments in (("ensue", "-m ensue.cli"), ("python", "")):
+            (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
+            (programs / name).chmod(0o755)
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("ENSUE_")},
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "LOGNAME": "dora",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def run(self, command: str) -> str:
+        """Return what a command prints, errors and all."""
+        return subprocess.run(
+            command,
+            shell=True,
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        ).stdout
+
+    def work(self) -> None:
+        """Run a worker until nothing is left to do."""
+        worker = subprocess.Popen(["ensue", "run"], cwd=self._folder, env=self._environment, stderr=subprocess.DEVNULL)
+        try:
+            until_sync(
+                lambda: not any(row["behind"] or row["retrying"] for row in json.loads(self.run("ensue lag --json")))
+            )
+        finally:
+            worker.terminate()
+            worker.wait(PATIENCE)
+
+
+def steps(page: str) -> Iterator[tuple[str, str]]:
+    """Yield the commands of a page, each with what it prints; nothing for those between the examples."""
+    for step in STEP.finditer(page):
+        if step["commands"]:
+            for command in step["commands"].split("; "):
+                yield command, ""
+        elif not step["skipped"]:
+            for example in re.split(r"^\$ ", step["console"], flags=re.MULTILINE)[1:]:
+                command, _, output = example.partition("\n")
+                yield command, output
+
+
+def same(text: str) -> str:
+    """Return a text without what differs from run to run."""
+    for pattern, instead in VARYING.items():
+        text = re.sub(pattern, instead, text, flags=re.MULTILINE)
+    return text.strip("\n")
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
+def test_the_examples_print_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    text = page.read_text()
+    session = Session(tmp_path, text)
+    for command, output in steps(text):
+        if command == "worker":
+            session.work()
+        elif output:
+            assert same(session.run(command)) == same(output), command
+        else:
+            session.run(command)
