@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import ipaddress
 import os
-import random
 import shutil
 import socket
 import ssl
@@ -28,7 +27,7 @@ from urllib.parse import quote
 import trustme
 
 from tests.broker_suite import SECRET, Wanted
-from tests.servers import NoServer
+from tests.servers import NoServer, free_port
 from tests.tcp_proxy import Proxy
 
 READY_WITHIN = 20.0  # seconds
@@ -314,15 +313,6 @@ def _shared(variable: str, port: int, answers: Callable[[int], bool], own: Calla
 
 
 # -------------------------------------------------------------------------------------------------------- how
-
-
-def free_port() -> int:
-    """Return a port that is free, and that no connection is given while the server behind it is down."""
-    for port in random.sample(range(15_000, 32_000), 100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise NoServer("no port is free")
 
 
 def _says(port: int, question: bytes, *answers: bytes) -> bool:

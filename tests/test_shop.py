@@ -28,10 +28,10 @@ from examples.shop import broker as brokers
 from examples.shop.auditing import Books
 from examples.shop.generate import generated
 from examples.shop.running import NEWCOMER, SERVICES
-from tests.broker_servers import OwnNats, OwnRedis, free_port
+from tests.broker_servers import OwnNats, OwnRedis
 from tests.own_kafka import OwnKafka
 from tests.own_rabbitmq import OwnRabbitMQ
-from tests.servers import in_database, shared_postgres
+from tests.servers import free_port, in_database, shared_postgres
 
 ROOT = Path(__file__).parent.parent
 SHOP = ROOT / "examples" / "shop"

@@ -24,15 +24,12 @@ async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     one that hangs does not keep the process from stopping.
     """
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
+    future: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
     context = contextvars.copy_context()
 
     def settle(result: Any, error: BaseException | None) -> None:
         if not future.done():
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
+            future.set_result((result, error))
 
     def job() -> None:
         result, problem = None, None
@@ -44,7 +41,10 @@ async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
             loop.call_soon_threadsafe(settle, result, problem)
 
     _submit(job)
-    return await future
+    result, error = await future
+    if error is not None:  # not by the future: a GeneratorExit from there would close the callers, whatever they catch
+        raise error
+    return result
 
 
 def _submit(job: _Job) -> None:
