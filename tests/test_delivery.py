@@ -706,7 +706,7 @@ async def test_whatever_a_handler_raises_or_answers_stops_nothing_else(app: App)
 
 
 async def test_what_cannot_be_stored_of_a_failure_is_left_out(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ensue.subscriptions.runner.reason_to_keep", lambda text: text)
+    monkeypatch.setattr("ensue.subscriptions.verdicts.reason_to_keep", lambda text: text)
     monkeypatch.setattr(logging.getLogger("ensue"), "disabled", True)  # no report could carry what it would log
     seen: list[int] = []
 

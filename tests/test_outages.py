@@ -23,6 +23,7 @@ from ensue.log.opening import open_postgres
 from ensue.subscriptions import wakers
 from ensue.subscriptions import worker as worker_module
 from ensue.subscriptions.operating import Filter
+from ensue.subscriptions.runner import Runner
 from tests.patience import until
 from tests.proxy import Proxy
 from tests.servers import OwnPostgres, Stop
@@ -136,7 +137,9 @@ async def test_positions_that_a_crash_takes_back_are_not_skipped(
         assert found
         async with app.running(lease=600) as worker:
             await until(lambda: book.total == 1)
-            await until(lambda: all(r.checkpoint == r._saved for r in worker._runners.values()))
+            await until(
+                lambda: all(isinstance(r, Runner) and r.checkpoint == r._saved for r in worker._runners.values())
+            )
             os.kill(found[0], signal.SIGSTOP)  # so that only commits are written out
             for _ in range(100):
                 app.record(Noted(key="k0", n=-1), via=connection)
@@ -385,7 +388,9 @@ async def test_an_idle_subscription_costs_no_query(
             await until(lambda: len(worker._tail.attached) == count)
             record(app, 1, range(1))
             await until(lambda: book.total == count)
-            await until(lambda: all(r.checkpoint == r._saved for r in worker._runners.values()))
+            await until(
+                lambda: all(isinstance(r, Runner) and r.checkpoint == r._saved for r in worker._runners.values())
+            )
             before, end = worker.statements, time.monotonic() + 3.0
             await until(lambda: time.monotonic() > end)
             statements.append(worker.statements - before)

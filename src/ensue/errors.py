@@ -21,6 +21,10 @@ EnsueError
 │   ├── RenamedSubscription
 │   ├── BoundaryCrossed          a module uses what is private to another one
 │   └── ContractBroken           an event is not what its contract file says
+├── ProjectionError              a projection cannot be built, compared or switched
+│   ├── LeavesTheDatabase        it tried to do something else than write tables
+│   ├── NotReached               it has not come so far in time
+│   └── ProjectionInUse          something else depends on it
 ├── UnusableContract             a contract file cannot be read, or cannot be put in other words
 ├── MalformedMessage             a broker's message is no event
 ├── UnverifiedMessage            a webhook is not signed as it should be
@@ -183,6 +187,22 @@ class ContractBroken(DeclarationError):
         super().__init__(message)
         self.differences = differences
         """What differs, one sentence each."""
+
+
+class ProjectionError(EnsueError):
+    """A projection cannot be built, compared or switched."""
+
+
+class LeavesTheDatabase(ProjectionError):
+    """A projection's function tried to do something else than write tables."""
+
+
+class NotReached(ProjectionError, TimeoutError):
+    """A projection has not come as far as was waited for, or what was waited for has failed there."""
+
+
+class ProjectionInUse(ProjectionError):
+    """Something depends on a projection's tables, or is at work on them."""
 
 
 class UnusableContract(EnsueError):

@@ -5,6 +5,7 @@ from ensue.log.dialect import AggregateRule
 from ensue.log.driving import drive, drive_async
 from ensue.log.log import ANY, NO_STREAM, Expected, Log
 from ensue.log.opening import open_postgres_async, open_sqlite
+from ensue.log.outages import passes
 from ensue.log.place import Place
 from ensue.log.postgres import Postgres
 from ensue.log.reading import Selection, iso, legible
@@ -40,4 +41,5 @@ __all__ = [
     "never_awaited",
     "open_postgres_async",
     "open_sqlite",
+    "passes",
 ]

@@ -1,17 +1,31 @@
 """Subscriptions: durable cursors over the log, and the worker that carries events to what stands behind them."""
 
-from ensue.subscriptions.declared import Beside, Handle, Opened, Start, Subscription, edges, partition_of
+from ensue.subscriptions.declared import (
+    Applies,
+    Beside,
+    Handle,
+    NotApplied,
+    Opened,
+    Start,
+    Subscription,
+    edges,
+    partition_of,
+)
+from ensue.subscriptions.failing import Failure
 from ensue.subscriptions.outcomes import Backoff, Delivery, Done, Hold, Outcome, Park, Retry, seconds
 from ensue.subscriptions.registering import pause, register, repartition, retire
 from ensue.subscriptions.worker import Worker
 
 __all__ = [
+    "Applies",
     "Backoff",
     "Beside",
     "Delivery",
     "Done",
     "Handle",
+    "Failure",
     "Hold",
+    "NotApplied",
     "Opened",
     "Outcome",
     "Park",

@@ -11,7 +11,9 @@ from functools import cache
 from typing import Literal, Protocol
 
 from ensue.errors import DeclarationError
-from ensue.subscriptions.outcomes import Backoff, Delivery, Outcome
+from ensue.log import Steps
+from ensue.subscriptions.failing import Failure
+from ensue.subscriptions.outcomes import Backoff, Delivery, Outcome, Park, Retry
 
 SLOTS = 65536
 """Keys are spread over this many slots; a partition is a range of them."""
@@ -32,6 +34,29 @@ class Opened(Protocol):
 
     async def close(self) -> None:
         """Give up: the partition has been given back, or is lost."""
+        ...
+
+
+class NotApplied(Exception):
+    """An event could not be applied: the transaction has been rolled back. `index` is None if it is not known which."""
+
+    def __init__(self, index: int | None, outcome: Failure | Park | Retry) -> None:
+        super().__init__(index, outcome)
+        self.index = index
+        self.outcome = outcome
+
+
+class Applies(Protocol):
+    """What stands behind one partition and applies events."""
+
+    async def apply(
+        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], *, careful: bool
+    ) -> None:
+        """Apply all of them in one transaction, and carry out the progress as its last operation.
+
+        Raises `NotApplied` for an event that cannot be applied, saying which one if `careful`; what `progress` raises;
+        and `DatabaseUnavailable` for what may succeed later.
+        """
         ...
 
 
@@ -82,6 +107,8 @@ class Subscription:
     """Handles one event."""
     opens: Callable[[], Opened] | None = None
     """Instead: makes what handles several together, anew for each partition that a worker takes."""
+    applies: Callable[[], Applies] | None = None
+    """Instead: makes what writes the effect of events and the checkpoint in one transaction, for each partition."""
     beside: Callable[[int, int], Beside] | None = None
     """Makes what works beside the runner of a partition, given its first and its last slot."""
     batch: int = 1
@@ -101,8 +128,10 @@ class Subscription:
             raise DeclarationError(f"{where}: a name is printable text of at most 200 characters")
         if not self.types:
             raise DeclarationError(f"{where}: it names no event type")
-        if (self.handle is None) == (self.opens is None):
-            raise DeclarationError(f"{where}: it has either handle= or opens=")
+        if sum(each is not None for each in (self.handle, self.opens, self.applies)) != 1:
+            raise DeclarationError(f"{where}: it has one of handle=, opens= and applies=")
+        if not _whole(self.batch) or not 1 <= self.batch <= 100_000:
+            raise DeclarationError(f"{where}: batch={self.batch!r}: a whole number from 1 to 100000")
         if not isinstance(self.retry, Backoff):
             raise DeclarationError(f"{where}: retry={self.retry!r}: a Backoff, such as Backoff(attempts=5)")
         if not _whole(self.concurrency) or self.concurrency < 1:

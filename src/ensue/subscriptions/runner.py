@@ -18,8 +18,9 @@ from ensue.log import Selection
 from ensue.subscriptions.declared import Subscription, slot_of
 from ensue.subscriptions.failing import Failure, reason_to_keep
 from ensue.subscriptions.leasing import Claimed
-from ensue.subscriptions.outcomes import Delivery, Done, Hold, Outcome, Park, Retry
-from ensue.subscriptions.parking import Checkpoint, Due, NextStep, Parked, Unparked
+from ensue.subscriptions.outcomes import Delivery, Done, Hold, Outcome, Park
+from ensue.subscriptions.parking import Checkpoint, Due, Parked, Unparked
+from ensue.subscriptions.verdicts import Verdict, tell, verdict
 from ensue.subscriptions.watch import Watch
 
 logger = logging.getLogger("ensue")
@@ -32,6 +33,9 @@ _TURN = 64
 """Events after which a hand lets others have the loop."""
 _SOON = 5.0
 """Seconds after which another worker goes on with a key, should this one die on the way."""
+
+_ITS_TURN = Verdict("retry", 0.0, "its turn comes", None)
+_DONE_SO_FAR = Verdict("skip", _SOON, "done, the next one's turn comes", None)
 
 T = TypeVar("T")
 Read = Callable[[Selection, int], Awaitable[list[Recorded[Any]]]]
@@ -362,45 +366,11 @@ class Runner:
         revision: int,
         handled: bool = False,
     ) -> None:
-        step: NextStep = "retry"
-        delay: float | None
-        trace: str | None = None
-        match outcome:
-            case Retry(reason=reason):
-                delay = outcome.delay
-            case Park(reason):
-                step, delay = "wait", None
-            case Failure(reason=reason, trace=trace):
-                delay = self.subscription.retry.wait(attempt)
-                if outcome.final or self.subscription.retry.spent(attempt, since_first):
-                    step, delay = "wait", None
-            case _:  # pragma: no cover: Done is not parked
-                raise AssertionError(outcome)
-        reason = reason_to_keep(reason)
-        logger.log(
-            logging.ERROR if step == "wait" else logging.WARNING,
-            "%s: event %s (%s), attempt %d failed: %s; %s",
-            self.subscription.name,
-            row.id_text,
-            row.type,
-            attempt,
-            reason,
-            "it waits for a person" if delay is None else f"again in {delay:.1f} s",
-        )
-        self._put(row, step, delay, attempt, reason, trace, revision, handled=handled)
+        found = verdict(outcome, self.subscription.retry, attempt, since_first)
+        self._put(row, found, attempt, revision, handled=handled)
+        tell(cast("Parked", self._parks[row.key]))
 
-    def _put(
-        self,
-        row: Recorded[Any],
-        step: NextStep,
-        delay: float | None,
-        attempt: int,
-        reason: str,
-        trace: str | None,
-        revision: int,
-        *,
-        handled: bool = False,
-    ) -> None:
+    def _put(self, row: Recorded[Any], found: Verdict, attempt: int, revision: int, *, handled: bool = False) -> None:
         pending = self._parks.get(row.key)
         if isinstance(pending, Unparked):  # its row is still there, under the revision that a person gave it
             revision, handled = pending.revision, pending.handled
@@ -411,11 +381,11 @@ class Runner:
             position=row.position,
             id=row.id_text,
             type=row.type,
-            next_step=step,
-            delay=delay,
+            next_step=found.step,
+            delay=found.delay,
             attempt=attempt,
-            reason=reason,
-            traceback=trace,
+            reason=found.reason,
+            traceback=found.trace,
             worker=self._worker,
             revision=revision,
             epoch=self.lease.epoch,
@@ -453,7 +423,7 @@ class Runner:
             for row in rows:
                 aside.position = position = row.position
                 if self._resting:
-                    self._put(row, "retry", 0.0, 0, "its turn comes", None, due.revision, handled=handled)
+                    self._put(row, _ITS_TURN, 0, due.revision, handled=handled)
                     aside.busy = False
                     return
                 self._in_hand[due.key] = row
@@ -461,14 +431,14 @@ class Runner:
                 del self._in_hand[due.key]
                 if isinstance(outcome, Hold):
                     self._rest(outcome)
-                    self._put(row, "retry", 0.0, 0, "its turn comes", None, due.revision, handled=handled)
+                    self._put(row, _ITS_TURN, 0, due.revision, handled=handled)
                     aside.busy = False
                     return
                 if not isinstance(outcome, Done):
                     self._park(row, outcome, attempt=1, since_first=0.0, revision=due.revision, handled=handled)
                     aside.busy = False
                     return
-                self._put(row, "skip", _SOON, 0, "done, the next one's turn comes", None, due.revision, handled=handled)
+                self._put(row, _DONE_SO_FAR, 0, due.revision, handled=handled)
             if len(rows) < _BATCH and aside.last_seen <= until:
                 break
         del self._aside[due.key]
@@ -586,7 +556,7 @@ class Runner:
 
     def _leave(self, row: Recorded[Any], reason: str) -> None:
         aside = self._aside[row.key] = _Aside(row.position, 0)
-        self._put(row, "retry", 0.0, 0, reason, None, 0)
+        self._put(row, Verdict("retry", 0.0, reason, None), 0, 0)
         for behind in self._lanes.pop(row.key) or ():
             aside.last_seen = behind.position
             self._finish(behind.position)

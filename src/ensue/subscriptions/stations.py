@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ensue.errors import DatabaseUnavailable
 from ensue.log import Call, Log, Postgres, Steps, open_postgres_async, open_sqlite
+from ensue.log.outages import PASSING
 from ensue.log.statements import Query, T
 
 _PATIENCE = 2.0
@@ -19,7 +20,6 @@ _PATIENCE = 2.0
 _LONGEST = 600.0
 _LATE = 0.25
 """Seconds after which a timer that comes late tells that the event loop was held up, not the database."""
-_PASSING = ("08", "40", "53", "55", "57", "58")  # SQLSTATE classes that say: later, perhaps
 
 
 class Station(Protocol):
@@ -91,7 +91,7 @@ class PostgresStation:
             if silence.broken:
                 limit, self._limit = self._limit, min(2 * self._limit, max(_LONGEST, self._least))
                 raise DatabaseUnavailable(f"PostgreSQL has not answered within {limit:g} s") from error
-            if (getattr(error, "sqlstate", None) or "").startswith(_PASSING):
+            if (getattr(error, "sqlstate", None) or "").startswith(PASSING):
                 raise DatabaseUnavailable(f"PostgreSQL: {str(error).strip()}") from error
             raise
         finally:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ensue.events import Recorded
 from ensue.log import Call, Log, Selection, Steps
+from ensue.subscriptions.applying import Applier
 from ensue.subscriptions.runner import Runner
 from ensue.subscriptions.stations import Station
 from ensue.subscriptions.wakers import Waker
@@ -15,6 +16,9 @@ from ensue.subscriptions.wakers import Waker
 BATCH = 500
 """Events read at once."""
 _RECENT = 8
+
+
+Fed = Runner | Applier
 
 
 class _Batch(NamedTuple):
@@ -33,8 +37,8 @@ class Tail:
         self._log = log
         self._station = station
         self._waker = waker
-        self._runners: dict[Runner, None] = {}
-        self._by_type: dict[str, list[Runner]] = {}
+        self._runners: dict[Fed, None] = {}
+        self._by_type: dict[str, list[Fed]] = {}
         self._recent: deque[_Batch] = deque(maxlen=_RECENT)
 
     async def run(self) -> None:
@@ -65,7 +69,7 @@ class Tail:
         return rows, rows[-1].position if len(rows) == BATCH else horizon, bool(writers)
 
     def _feed(self, rows: list[Recorded[Any]]) -> None:
-        shares: dict[Runner, list[Recorded[Any]]] = {runner: [] for runner in self._runners}
+        shares: dict[Fed, list[Recorded[Any]]] = {runner: [] for runner in self._runners}
         for row in rows:
             for runner in self._by_type.get(row.type, ()):
                 shares[runner].append(row)
@@ -75,7 +79,7 @@ class Tail:
             else:  # it reads on its own when it has room again
                 self.detach(runner)
 
-    def attach(self, runner: Runner) -> bool:
+    def attach(self, runner: Fed) -> bool:
         """Feed a runner from now on, if it stands where the tail does or where one of its last batches began."""
         missed = [batch for batch in self._recent if batch.start >= runner.read_to]
         if runner.read_to != self.position and (not missed or missed[0].start != runner.read_to):
@@ -89,7 +93,7 @@ class Tail:
         runner.take([row for batch in missed for row in batch.rows if row.type in runner.types], self.position)
         return True
 
-    def detach(self, runner: Runner) -> None:
+    def detach(self, runner: Fed) -> None:
         """Feed a runner no more."""
         runner.alone.set()
         if runner in self._runners:
@@ -107,6 +111,6 @@ class Tail:
         self.position = -1
 
     @property
-    def attached(self) -> Collection[Runner]:
+    def attached(self) -> Collection[Fed]:
         """The runners that it feeds."""
         return self._runners.keys()

@@ -14,6 +14,7 @@ from typing import Any
 from ensue.errors import DatabaseUnavailable, NotMigrated
 from ensue.events import Recorded
 from ensue.log import Log, Selection
+from ensue.subscriptions.applying import Applier, Place, Surroundings, partition_at
 from ensue.subscriptions.declared import Subscription
 from ensue.subscriptions.leasing import Claimed, Lease, lease_round, leave, release, renew, worker_id
 from ensue.subscriptions.parking import Checkpoint, Parked, Unparked, find_due, save
@@ -49,7 +50,8 @@ class Worker:
         waker = PostgresWaker(log, self._tailing) if isinstance(self._tailing, PostgresStation) else SqliteWaker(log)
         self._waker = waker
         self._tail = Tail(log, self._tailing, waker)
-        self._runners: dict[Lease, Runner] = {}
+        self._runners: dict[Lease, Runner | Applier] = {}
+        self._around = Surroundings(log, self.id, self._read, self._look, self._detach, self._due_in)
         self._catching_up: dict[Lease, asyncio.Task[None]] = {}
         self._leaving: dict[Lease, asyncio.Task[None]] = {}
         """What is being given back, to be finished here and worked on elsewhere."""
@@ -141,6 +143,18 @@ class Worker:
         await self._patiently("reading parked events", read)
         return found
 
+    async def _look(self, lease: Lease) -> Place | None:
+        found: list[Place | None] = []
+
+        async def look() -> None:
+            found.append(await self._reading.do(partition_at(self._log, lease)))
+
+        await self._patiently("looking where a partition stands", look)
+        return found[-1]
+
+    def _detach(self, runner: Applier) -> None:
+        self._tail.detach(runner)
+
     async def _tail_loop(self) -> None:
         try:
             await self._tail.run()
@@ -198,13 +212,18 @@ class Worker:
 
     def _take_over(self, claimed: Claimed) -> None:
         lease = claimed.lease
-        runner = Runner(self._declared[lease.subscription], claimed, self.id, self._read, self._changed.set)
+        subscription = self._declared[lease.subscription]
+        runner: Runner | Applier
+        if subscription.applies is not None:
+            runner = Applier(subscription, claimed, subscription.applies(), self._around)
+        else:
+            runner = Runner(subscription, claimed, self.id, self._read, self._changed.set)
         self._runners[lease] = runner
         self._catching_up[lease] = asyncio.ensure_future(
             self._patiently(f"catching up {lease.subscription}", partial(self._catch_up, runner))
         )
 
-    def _drop(self, lease: Lease) -> Runner:
+    def _drop(self, lease: Lease) -> Runner | Applier:
         runner = self._runners.pop(lease)
         self._catching_up.pop(lease).cancel()
         self._tail.detach(runner)
@@ -222,7 +241,7 @@ class Worker:
         self._catching_up.pop(lease, None)
         await self._state.do(release(self._log, self.id, lease))
 
-    async def _catch_up(self, runner: Runner) -> None:
+    async def _catch_up(self, runner: Runner | Applier) -> None:
         """Read for a runner that is behind, until it can be fed by the tail; again when it has fallen off."""
         while not runner.stopping:
             await runner.alone.wait()
@@ -232,11 +251,12 @@ class Worker:
                 continue
             if runner.attached or self._tail.attach(runner):
                 continue
-            until = self._tail.position
+            after, until = runner.read_to, self._tail.position
             rows = await self._reading.do(
-                self._log.read(Selection(after=runner.read_to, until=until, types=tuple(runner.types)), BATCH)
+                self._log.read(Selection(after=after, until=until, types=tuple(runner.types)), BATCH)
             )
-            runner.take(rows, rows[-1].position if len(rows) == BATCH else until)
+            if runner.read_to == after:  # it may have had to go back meanwhile
+                runner.take(rows, rows[-1].position if len(rows) == BATCH else until)
 
     async def _renew_loop(self) -> None:
         """Keep what is held while the last events are finished, and take nothing new."""
@@ -286,7 +306,7 @@ class Worker:
         parked: list[Parked] = []
         unparked: list[Unparked] = []
         checkpoints: list[Checkpoint] = []
-        taken: dict[Runner, dict[str, Parked | Unparked]] = {}
+        taken: dict[Runner | Applier, dict[str, Parked | Unparked]] = {}
         for runner in self._runners.values():
             checkpoint, parks = runner.collect()
             if checkpoint is not None:
@@ -309,7 +329,10 @@ class Worker:
             elif self._runners.get(runner.lease) is runner:
                 self._drop(runner.lease).abandon()
         for delay in {round(each.delay, 2) for each in parked if each.delay is not None}:
-            asyncio.get_running_loop().call_later(delay + 0.01, self._due.set)
+            self._due_in(delay)
+
+    def _due_in(self, delay: float) -> None:
+        asyncio.get_running_loop().call_later(delay + 0.01, self._due.set)
 
     # --- parked keys
 

@@ -1,0 +1,141 @@
+"""Work in one transaction of the log's database, in which the log's operations and the user's functions alternate.
+
+It is written once, as a generator; a sync or an async connection carries it, whichever the user's function wants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Generator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from ensue.errors import DeclarationError, Permanent
+from ensue.handlers.threads import in_thread
+from ensue.log import Log, Postgres, Steps, Transaction
+
+T = TypeVar("T")
+
+MakeTransaction = Callable[[], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
+"""Opens a transaction on a connection to the log's database, and lends that connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Do:
+    """Call a function of the user's with the connection; its result, awaited, comes back."""
+
+    call: Callable[[Any], Any]
+    inside: Callable[[], AbstractContextManager[Any]]
+    """Makes what is around the call."""
+    label: str
+
+
+Work: TypeAlias = Generator["Steps[Any] | Do", Any, T]
+"""What is done in the transaction; an error of a step is raised inside it."""
+
+
+class Carrier:
+    """Opens transactions for one declared function, and carries work out in them."""
+
+    def __init__(
+        self,
+        log: Log,
+        label: str,
+        *,
+        asynchronous: bool,
+        transaction: MakeTransaction | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self._log = log
+        self._label = label
+        self._asynchronous = asynchronous
+        self._transaction = transaction or (lambda: Transaction(log))
+        self._pipelines = transaction is None and isinstance(log.dialect, Postgres)
+        self._timeout = timeout
+
+    async def carry(self, make: Callable[[], Work[T]], *, together: bool = False) -> T:
+        """Carry work out and commit; what it raises, or what committing raises, rolls back.
+
+        `together`: statements may be sent before the one before is answered. Then an error may come late, at a later
+        step or at the end. Raises `DeclarationError` if the transaction is sync and the function is not, or vice versa.
+        """
+        if not self._asynchronous:
+            found: T = await in_thread(self._carry_directly, make, together)
+            return found
+        context = self._transaction()
+        if not isinstance(context, AbstractAsyncContextManager):
+            raise DeclarationError(
+                f"{self._label!r} is async, and transaction= makes {type(context).__name__}, which is not: "
+                "give it an async one, or make the handler sync"
+            )
+        async with AsyncExitStack() as stack:
+            via = await stack.enter_async_context(context)
+            if together and self._pipelines:
+                await stack.enter_async_context(via.pipeline())
+            return await self._drive_async(make(), via)
+
+    def _carry_directly(self, make: Callable[[], Work[T]], together: bool) -> T:
+        context = self._transaction()
+        if not isinstance(context, AbstractContextManager):
+            raise DeclarationError(
+                f"{self._label!r} is sync, and transaction= makes {type(context).__name__}, which is async: "
+                "give it a sync one, or make the handler async"
+            )
+        with ExitStack() as stack:
+            via = stack.enter_context(context)
+            if together and self._pipelines:
+                stack.enter_context(via.pipeline())
+            return self._drive(make(), via)
+
+    def _drive(self, work: Work[T], via: Any) -> T:
+        advance: Callable[[Any], Any] = work.send
+        value: Any = None
+        try:
+            while True:
+                step = advance(value)
+                try:
+                    if isinstance(step, Do):
+                        with step.inside():
+                            value = step.call(via)
+                            if inspect.isawaitable(value):
+                                _close(value)
+                                raise Permanent(
+                                    f"{step.label!r} is called as a sync function and returned an awaitable: make it "
+                                    "async def, so that it is awaited"
+                                )
+                    else:
+                        value = self._log.run(step, via)
+                    advance = work.send
+                except Exception as error:  # noqa: BLE001 raised inside the work, which says what it means
+                    value, advance = error, work.throw
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    async def _drive_async(self, work: Work[T], via: Any) -> T:
+        advance: Callable[[Any], Any] = work.send
+        value: Any = None
+        try:
+            while True:
+                step = advance(value)
+                try:
+                    if isinstance(step, Do):
+                        with step.inside():
+                            async with asyncio.timeout(self._timeout):
+                                value = await step.call(via)
+                    else:
+                        value = await self._log.run(step, via)
+                    advance = work.send
+                except Exception as error:  # noqa: BLE001 raised inside the work, which says what it means
+                    value, advance = error, work.throw
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+
+def _close(awaitable: Any) -> None:
+    close = getattr(awaitable, "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,24 @@
+"""Projections: read models whose effect and checkpoint are written in one transaction, and which can be built anew."""
+
+from ensue.handlers.projections.applying import subscription_of
+from ensue.handlers.projections.builds import Build, Resolved, all_builds, create_build, cursor_of, live_build, resolve
+from ensue.handlers.projections.projection import Clear, Projection, table_names
+from ensue.handlers.projections.quiet import listen, projecting
+from ensue.handlers.projections.tables import tables_of
+
+__all__ = [
+    "Build",
+    "Clear",
+    "Projection",
+    "Resolved",
+    "all_builds",
+    "create_build",
+    "cursor_of",
+    "listen",
+    "live_build",
+    "projecting",
+    "resolve",
+    "subscription_of",
+    "table_names",
+    "tables_of",
+]

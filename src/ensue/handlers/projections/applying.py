@@ -1,0 +1,117 @@
+"""A build at work: events are applied to its tables, and its progress is written, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+from ensue.errors import DatabaseUnavailable, Permanent, UndecodableEvent
+from ensue.handlers.carrying import Carrier, Do, Work
+from ensue.handlers.projections.builds import Build
+from ensue.handlers.projections.projection import Projection
+from ensue.handlers.projections.quiet import quiet
+from ensue.handlers.projections.tables import tables_of
+from ensue.log import Log, Steps, passes
+from ensue.subscriptions import Applies, Delivery, Done, Failure, NotApplied, Park, Retry, Subscription
+
+
+def subscription_of(log: Log, projection: Projection, build: Build, *, partitions: int | None = None) -> Subscription:
+    """Return the cursor of a build, with the projection's function behind it."""
+
+    def applies() -> Applies:
+        return Applying(log, projection, build)
+
+    return Subscription(
+        name=build.cursor,
+        types=tuple(each.__type__ for each in projection.types),
+        applies=applies,
+        batch=projection.batch,
+        start="beginning",
+        retry=projection.retry,
+        partitions=partitions or projection.partitions,
+        timeout=projection.timeout,
+    )
+
+
+class Applying:
+    """Applies events to the tables of one build."""
+
+    def __init__(self, log: Log, projection: Projection, build: Build) -> None:
+        self._log = log
+        self._projection = projection
+        self._build = build
+        self._tables = tables_of(log)
+        self._carrier = Carrier(
+            log,
+            projection.name,
+            asynchronous=projection.function.is_async,
+            transaction=projection.transaction,
+            timeout=projection.timeout,
+        )
+
+    async def apply(
+        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], *, careful: bool
+    ) -> None:
+        at: list[int] = []
+        try:
+            await self._carrier.carry(
+                lambda: self._work(deliveries, progress, at.append), together=not careful and len(deliveries) > 1
+            )
+        except NotApplied:
+            raise
+        except Exception as error:
+            if passes(error):
+                raise error if isinstance(error, DatabaseUnavailable) else DatabaseUnavailable(str(error)) from error
+            if not at:  # not while a function was called
+                raise
+            raise NotApplied(None, _failure(error)) from error
+
+    def _work(
+        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], at: Callable[[int], None]
+    ) -> Work[None]:
+        aside = deliveries and (yield self._stands_aside())
+        if aside:
+            yield self._tables.enter(self._build)
+        for index, delivery in enumerate(deliveries):
+            at(index)
+            yield from self._apply(index, delivery)
+        if aside:
+            yield self._tables.leave(self._build)
+        yield progress()
+
+    def _stands_aside(self) -> Steps[bool]:
+        """Tell whether the build is not live, which stays so until the transaction ends."""
+        yield from self._log.begin()
+        sql = self._log.dialect.sql
+        yield sql["share_projection"](projection=self._build.projection)
+        rows = yield sql["build_state"](projection=self._build.projection, number=self._build.number)
+        return bool(rows) and rows[0][0] != "live"
+
+    def _apply(self, index: int, delivery: Delivery) -> Generator[Steps[Any] | Do, Any, None]:
+        projection = self._projection
+        try:
+            for event in delivery.recorded.events:
+                if isinstance(event, projection.types):
+                    call = partial(projection.function.directly, event)
+                    answer = yield Do(call, self._around, projection.name)
+                    if isinstance(answer, (Park, Retry)):
+                        raise NotApplied(index, answer)
+                    if answer is not None and not isinstance(answer, Done):
+                        raise Permanent(
+                            f"{projection.name} returned {answer!r}; a projection returns None, Retry(…) or Park(…)"
+                        )
+        except NotApplied:
+            raise
+        except Exception as error:
+            if passes(error):
+                raise
+            raise NotApplied(index, _failure(error)) from error
+
+    def _around(self) -> AbstractContextManager[None]:
+        return quiet(self._projection.name)
+
+
+def _failure(error: Exception) -> Failure:
+    return Failure(error, final=isinstance(error, (Permanent, UndecodableEvent)))

@@ -1,0 +1,157 @@
+"""Builds: the times a projection's tables were made from the log. One is live; others are being built, or are kept.
+
+Each build has a cursor of its own, a subscription. The first bears the projection's name, later ones their number too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from ensue.errors import DeclarationError, UnknownName
+from ensue.handlers.projections.projection import Projection
+from ensue.handlers.projections.tables import Tables, tables_of
+from ensue.log import Call, Log, Steps
+
+State = Literal["live", "building", "kept"]
+_json = msgspec.json.Encoder().encode
+
+
+class Build(msgspec.Struct, frozen=True, kw_only=True):
+    """One building of a projection's tables."""
+
+    projection: str
+    number: int
+    version: int
+    """Of the code that builds it."""
+    state: State
+    """`live`: readers see its tables. `building`: beside them. `kept`: it was live, and can be again."""
+    by_hand: bool
+    """It is built by `ensue replay` alone, not by workers."""
+    tables: tuple[str, ...]
+    home: str
+    """The schema in which readers see its tables, in PostgreSQL."""
+    created_at: str
+    live_since: str | None
+
+    @property
+    def cursor(self) -> str:
+        """The name of its subscription."""
+        return cursor_of(self.projection, self.number)
+
+
+def cursor_of(projection: str, number: int) -> str:
+    """Return the name of a build's subscription."""
+    return projection if number == 1 else f"{projection}:{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Which build of each projection the code here works on."""
+
+    builds: Sequence[Build]
+    others: frozenset[str]
+    """The cursors of other builds: other code works on them, or nobody."""
+
+
+def all_builds(log: Log, projection: str | None = None) -> Steps[list[Build]]:
+    """Return the builds of one projection, or of all."""
+    rows = yield log.dialect.sql["builds"](projection=projection)
+    return [
+        Build(
+            projection=name,
+            number=number,
+            version=version,
+            state=state,
+            by_hand=bool(by_hand),
+            tables=tuple(msgspec.json.decode(tables, type=list[str])),
+            home=home,
+            created_at=created_at,
+            live_since=live_since,
+        )
+        for name, number, version, state, by_hand, tables, home, created_at, live_since in rows
+    ]
+
+
+def live_build(log: Log, projection: str) -> Steps[Build]:
+    """Return the live build; raise `UnknownName` if there is no such projection."""
+    for build in (yield from all_builds(log, projection)):
+        if build.state == "live":
+            return build
+    raise UnknownName(f"the log has no projection {projection!r}")
+
+
+def resolve(log: Log, projections: Iterable[Projection], *, create: bool) -> Steps[Resolved]:
+    """Find the build of each projection on which code of its version works; with `create`, make it if there is none.
+
+    Of several with its version the live one, else the newest; but none that is built by hand.
+    """
+    found: dict[str, list[Build]] = {}
+    for each in (yield from all_builds(log)):
+        found.setdefault(each.projection, []).append(each)
+    chosen: list[Build] = []
+    others: set[str] = set()
+    for projection in projections:
+        there = found.get(projection.name, [])
+        mine = [
+            each
+            for each in there
+            if each.version == projection.version and not (each.by_hand and each.state == "building")
+        ]
+        mine.sort(key=lambda each: (each.state == "live", each.number))
+        if mine:
+            build = mine[-1]
+        elif create:
+            build = yield from create_build(log, projection, there, by_hand=False)
+        else:
+            continue
+        chosen.append(build)
+        others.update(each.cursor for each in there if each is not build)
+    return Resolved(chosen, frozenset(others))
+
+
+def create_build(log: Log, projection: Projection, there: Sequence[Build], *, by_hand: bool) -> Steps[Build]:
+    """Make the tables of a new build, and note it; the first is live at once."""
+    tables = tables_of(log)
+    yield Call(log.dialect.sql["lock_projections"])
+    there = yield from all_builds(log, projection.name)  # somebody may have been faster
+    fitting = [each for each in there if each.version == projection.version and not each.by_hand]
+    if fitting and not by_hand:
+        return fitting[-1]
+    live = next((each for each in there if each.state == "live"), None)
+    number = max((each.number for each in there), default=0) + 1
+    home = live.home if live is not None else (yield from tables.home())
+    if live is None:
+        yield from _set_up(tables, projection)
+    else:
+        yield from tables.make_aside(projection.name, number, projection.tables, projection.set_up, home)
+    yield log.dialect.sql["insert_build"](
+        projection=projection.name,
+        number=number,
+        version=projection.version,
+        state="live" if live is None else "building",
+        by_hand=int(by_hand),
+        tables=_json(projection.tables).decode(),
+        home=home,
+    )
+    return next(each for each in (yield from all_builds(log, projection.name)) if each.number == number)
+
+
+def _set_up(tables: Tables, projection: Projection) -> Steps[None]:
+    missing: list[str] = []
+    for each in projection.tables:
+        if not (yield from tables.exists(each)):
+            missing.append(each)  # noqa: PERF401 yields
+    if missing and projection.set_up is None:
+        raise DeclarationError(
+            f"projection {projection.name!r}: there is no table {', '.join(missing)}: make it with your migrations, or "
+            "say how with set_up='create table …'"
+        )
+    if missing:
+        yield from tables.make(projection.set_up)
+        for each in projection.tables:
+            if not (yield from tables.exists(each)):
+                raise DeclarationError(f"projection {projection.name!r}: its set_up does not make the table {each!r}")

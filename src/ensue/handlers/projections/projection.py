@@ -1,0 +1,76 @@
+"""A projection as an application declares it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ensue.errors import DeclarationError
+from ensue.events import Event
+from ensue.handlers.carrying import MakeTransaction
+from ensue.handlers.functions import Function
+from ensue.subscriptions import Backoff
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
+
+Clear = Callable[[str, Any], object] | None
+"""Removes the rows of a key, given the key and the connection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projection:
+    """A read model: tables that follow from events, and the function by which they do."""
+
+    name: str
+    version: int
+    """Grows with every change of what it makes of the events."""
+    types: tuple[type[Event], ...]
+    function: Function
+    """Called with the event, and with the connection."""
+    tables: tuple[str, ...]
+    set_up: str | None
+    """SQL that makes the tables."""
+    clear: Clear
+    transaction: MakeTransaction | None
+    batch: int
+    partitions: int
+    retry: Backoff
+    timeout: float | None
+
+    def __post_init__(self) -> None:
+        where = f"projection {self.name!r}"
+        if not _NAME.fullmatch(self.name):
+            raise DeclarationError(f"{where}: its name is an identifier of at most 40 characters: tables get it too")
+        if not isinstance(self.version, int) or isinstance(self.version, bool) or self.version < 1:
+            raise DeclarationError(f"{where}: version={self.version!r}: 1, 2, …")
+        if not self.tables:
+            raise DeclarationError(f"{where}: say which tables it writes, tables='…': they are what is built anew")
+        for table in self.tables:
+            if not isinstance(table, str) or not _NAME.fullmatch(table):
+                raise DeclarationError(
+                    f"{where}: table {table!r}: a plain name of at most 40 characters, without a schema: the search "
+                    "path says where it is"
+                )
+        if self.set_up is not None and not self.set_up.strip():
+            raise DeclarationError(f"{where}: set_up is empty; leave it out if the tables come from elsewhere")
+
+
+def table_names(tables: str | Iterable[Any]) -> tuple[str, ...]:
+    """Return the names of tables that are given as text, as SQLAlchemy tables, or as models of SQLAlchemy or Django."""
+    given = (tables,) if isinstance(tables, str) else tuple(tables)
+    return tuple(dict.fromkeys(_table_name(each) for each in given))
+
+
+def _table_name(table: Any) -> str:
+    if isinstance(table, str):
+        return table
+    for found in (
+        getattr(table, "__tablename__", None),
+        getattr(getattr(table, "_meta", None), "db_table", None),
+        getattr(table, "name", None),
+    ):
+        if isinstance(found, str):
+            return found
+    raise DeclarationError(f"tables={table!r}: give names, SQLAlchemy tables, or models")

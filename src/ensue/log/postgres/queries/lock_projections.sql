@@ -1,0 +1,1 @@
+lock table ensue.projections in share row exclusive mode

@@ -1,0 +1,1 @@
+select state from ensue_projections where name = :projection and number = :number

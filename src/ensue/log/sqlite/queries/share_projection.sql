@@ -1,0 +1,2 @@
+-- Nothing: the transaction has the file's write lock.
+select :projection

@@ -1,0 +1,54 @@
+"""What becomes of an event that has failed."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+from ensue.subscriptions.failing import Failure, reason_to_keep
+from ensue.subscriptions.outcomes import Backoff, Outcome, Park, Retry
+from ensue.subscriptions.parking import NextStep, Parked
+
+logger = logging.getLogger("ensue")
+
+
+class Verdict(NamedTuple):
+    """What is to be done with a key: in so many seconds, or when a person says so."""
+
+    step: NextStep
+    delay: float | None
+    reason: str
+    trace: str | None
+
+
+def tell(parked: Parked) -> None:
+    """Log that an event has failed, and what becomes of it."""
+    logger.log(
+        logging.ERROR if parked.next_step == "wait" else logging.WARNING,
+        "%s: event %s (%s), attempt %d failed: %s; %s",
+        parked.subscription,
+        parked.id,
+        parked.type,
+        parked.attempt,
+        parked.reason,
+        "it waits for a person" if parked.delay is None else f"again in {parked.delay:.1f} s",
+    )
+
+
+def verdict(outcome: Outcome | Failure, retry: Backoff, attempt: int, since_first: float) -> Verdict:
+    """Judge a failed attempt (1, 2, …), so many seconds after the first."""
+    step: NextStep = "retry"
+    delay: float | None
+    trace: str | None = None
+    match outcome:
+        case Retry(reason=reason):
+            delay = outcome.delay
+        case Park(reason):
+            step, delay = "wait", None
+        case Failure(reason=reason, trace=trace):
+            delay = retry.wait(attempt)
+            if outcome.final or retry.spent(attempt, since_first):
+                step, delay = "wait", None
+        case _:  # pragma: no cover: nothing else is a failure
+            raise AssertionError(outcome)
+    return Verdict(step, delay, reason_to_keep(reason), trace)
