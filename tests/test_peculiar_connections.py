@@ -23,7 +23,7 @@ from sqlalchemy.ext import asyncio as async_sqlalchemy
 
 from ensue import App, DomainEvent, SourcedEvent
 from ensue.errors import NotInTransaction, UnusableConnection, WrongDatabase
-from ensue.subscriptions import register
+from ensue.subscriptions import Cursors, register
 from tests.connections import Wanted, engine_for
 from tests.django_settings import connection_to
 from tests.naming import named
@@ -99,7 +99,7 @@ async def test_asyncpg_makes_a_schema_with_codecs_of_the_users(
         await app.record(Noted(text="one"), via=asyncpg_connection)
         widened = App("peculiar", postgres_url, schema=schema)
         widened.on(Noted, Counted, name="listen")(listen)  # type: ignore[arg-type]
-        await widened.log.run(register(widened.log, widened.subscriptions.values()), asyncpg_connection)
+        await widened.log.run(register(widened.log, Cursors(widened.subscriptions)), asyncpg_connection)
     assert texts(app) == ["one"]
     assert [(each.subscription, set(each.types)) for each in app.operations.standings()] == [
         ("listen", {Noted.__type__, Counted.__type__})

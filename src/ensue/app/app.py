@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args, overload
 
@@ -20,12 +21,14 @@ from ensue.app.mapping import Map, chart
 from ensue.app.modules import Module
 from ensue.app.operations import Operations
 from ensue.app.ownership import Ownership
+from ensue.app.projecting import Projections
 from ensue.app.reading import Reading
 from ensue.app.recording import Recording
 from ensue.app.serving import describe
 from ensue.contracts import Service, check_contracts
 from ensue.errors import DeclarationError
 from ensue.events import Event, Receipt, stored_types
+from ensue.handlers.projections import first_build
 from ensue.log import (
     ANY,
     AggregateRule,
@@ -48,7 +51,7 @@ _several: ContextVar[App | None] = ContextVar("ensue_several_aggregates", defaul
 T = TypeVar("T")
 
 
-class App(Declaring, Between):
+class App(Declaring, Between, Projections):
     """An application: its log, its subscriptions, its worker.
 
     `url` says where the log is: `sqlite:///file.db`, `postgresql://user@host/database`, or `memory://name` (in this
@@ -262,8 +265,15 @@ class App(Declaring, Between):
 
     @property
     def subscriptions(self) -> dict[str, Subscription]:
-        """The declared subscriptions by name; they want events in every structure that has an upcaster by now."""
-        return self.declarations.current()
+        """The declared subscriptions by name; they want events in every structure that has an upcaster by now.
+
+        A projection stands here with the first of its builds: which one this code works on is in the log.
+        """
+        first = {
+            name: self.declarations.cursor(self.log, first_build(each))
+            for name, each in self.declarations.projections.items()
+        }
+        return self.declarations.current() | first
 
     # --- working
 
@@ -277,7 +287,7 @@ class App(Declaring, Between):
         """
         self.check()
         ready = asyncio.Event()
-        worker = Worker(self.log, self.subscriptions, lease=lease, grace=grace)
+        worker = Worker(self.log, partial(self.declarations.cursors, self.log), lease=lease, grace=grace)
         if self._migrates:
             self.migrate()
         owner = asyncio.current_task()
@@ -352,7 +362,7 @@ class App(Declaring, Between):
 
     def _migrating(self) -> Steps[list[str]]:
         applied = yield from self.log.migrate()
-        yield from register(self.log, self.subscriptions.values())
+        yield from register(self.log, (yield from self.declarations.cursors(self.log, create=True)))
         return applied
 
     def _migrated_first(self, steps: Steps[T], *, own: bool) -> Steps[T]:

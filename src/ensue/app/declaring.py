@@ -27,8 +27,9 @@ from ensue.handlers import (
     translates_to,
     translation,
 )
-from ensue.log import Log
-from ensue.subscriptions import Backoff, Start, Subscription
+from ensue.handlers.projections import Build, Projection, resolve, subscription_of
+from ensue.log import Log, Steps
+from ensue.subscriptions import Backoff, Cursors, Start, Subscription
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -70,7 +71,7 @@ class Handler:
 
     name: str
     how: str
-    """`on`, `within`, `translate`, `downcast`, `relay`, `receive` or `inbox`."""
+    """`on`, `within`, `translate`, `downcast`, `projection`, `relay`, `receive` or `inbox`."""
     types: tuple[type[Event], ...]
     function: Callable[..., Any] | None
     """None: nothing of the user's is called."""
@@ -107,6 +108,7 @@ class Declarations:
     """Everything that an application and its modules have declared."""
 
     subscriptions: dict[str, Subscription] = field(default_factory=dict[str, Subscription])
+    projections: dict[str, Projection] = field(default_factory=dict[str, Projection])
     guards: Guards = field(default_factory=Guards)
     handlers: list[Handler] = field(default_factory=list[Handler])
     repositories: list[Owned] = field(default_factory=list[Owned])
@@ -123,7 +125,7 @@ class Declarations:
             self.entities.append(cls)
 
     def current(self) -> dict[str, Subscription]:
-        """Return the subscriptions, with every wire type under which their events may be stored."""
+        """Return those that have one cursor, with every wire type under which their events may be stored."""
         classes = {each.name: each.types for each in self.handlers if each.how not in AS_STORED}
         return {
             name: replace(each, types=tuple(dict.fromkeys(type for cls in classes[name] for type in stored_types(cls))))
@@ -132,9 +134,30 @@ class Declarations:
             for name, each in self.subscriptions.items()
         }
 
+    def declares(self, cursor: str) -> bool:
+        """Tell whether a subscription of the log is declared here: one of this name, or of a build of a projection."""
+        name, _, number = cursor.rpartition(":")
+        return (
+            cursor in self.subscriptions
+            or cursor in self.projections
+            or (number.isdecimal() and name in self.projections)
+        )
+
+    def cursors(self, log: Log, *, create: bool) -> Steps[Cursors]:
+        """Find out which subscriptions the code here works on; with `create`, make the builds that are missing."""
+        found = yield from resolve(log, self.projections.values(), create=create)
+        builds = {each.cursor: self.cursor(log, each) for each in found.builds}
+        return Cursors(self.current() | builds, found.others)
+
+    def cursor(self, log: Log, build: Build, *, partitions: int | None = None) -> Subscription:
+        """Return the subscription that works on a build."""
+        made = subscription_of(log, self.projections[build.projection], build, partitions=partitions)
+        classes = self.projections[build.projection].types
+        return replace(made, types=tuple(dict.fromkeys(type for cls in classes for type in stored_types(cls))))
+
     def subscribe(self, subscription: Subscription) -> None:
         """Add a subscription; raise `DuplicateName` if its name is taken."""
-        if subscription.name in self.subscriptions:
+        if subscription.name in self.subscriptions or subscription.name in self.projections:
             raise DuplicateName(
                 f"two subscriptions are called {subscription.name!r}: a checkpoint belongs to a name; "
                 "give one of them another with name=…"
@@ -146,7 +169,7 @@ def _is_event_class(thing: object) -> bool:
     return isinstance(thing, type) and issubclass(thing, Event) and hasattr(thing, "__type__")
 
 
-def _check_types(how: str, types: tuple[object, ...]) -> None:
+def check_types(how: str, types: tuple[object, ...]) -> None:
     """Refuse what is no event class at once: `@app.on` without parentheses would register nothing."""
     for thing in types:
         if not _is_event_class(thing):
@@ -206,7 +229,7 @@ class Declaring(Declares):
         options are `start`, `retry`, `concurrency`, `partitions` and `timeout`, see `Options`. Raises `DuplicateName`
         and `DeclarationError`.
         """
-        _check_types("on", (type, *more))
+        check_types("on", (type, *more))
 
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
             self._subscribe("on", function, function, (type, *more), name or name_of(function), options)
@@ -230,7 +253,7 @@ class Declaring(Declares):
         The function is called at least once, in the order of the key; what it returns is recorded under the delivery's
         idempotency key, in a transaction of its own, and so only once. Options and errors are those of `on`.
         """
-        _check_types("translate", (type, *more))
+        check_types("translate", (type, *more))
 
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
             label = name or name_of(function)
@@ -301,7 +324,7 @@ class Declaring(Declares):
         async function needs an async connection. Events recorded by SQL alone do not come here. Raises
         `DeclarationError`.
         """
-        _check_types("within", (type, *more))
+        check_types("within", (type, *more))
 
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
             label = name_of(function)

@@ -102,7 +102,10 @@ def look(target: Target) -> list[Row]:
     standings = operations.standings()
     errors = operations.last_errors()
     known = {each.subscription for each in standings}
-    rows = [_row(each, each.subscription in declared, errors.get(each.subscription)) for each in standings]
+    rows = [
+        _row(each, target.app.declarations.declares(each.subscription), errors.get(each.subscription))
+        for each in standings
+    ]
     missing = [
         Row(subscription=name, state="not registered", standing=None, workers=0, free=0, last_error=None)
         for name in declared

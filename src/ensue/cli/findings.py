@@ -117,7 +117,7 @@ def _declarations(target: Target, standings: list[Standing]) -> Iterator[Finding
     declared = target.app.subscriptions
     known = {each.subscription: each for each in standings}
     missing = [each for each in declared.values() if each.name not in known]
-    vanished = [each for each in standings if each.subscription not in declared]
+    vanished = [each for each in standings if not target.app.declarations.declares(each.subscription)]
     for new in missing:
         heirs = [each.subscription for each in vanished if set(each.types) & set(new.types)]
         if heirs:
@@ -174,9 +174,9 @@ def _workers(target: Target, standings: list[Standing], workers: list[str]) -> I
 
 
 def _leases(target: Target, standings: list[Standing], workers: list[str]) -> Iterator[Finding]:
-    well, declared = True, target.app.subscriptions
+    well = True
     for standing in standings:
-        if standing.subscription not in declared:
+        if not target.app.declarations.declares(standing.subscription):
             continue
         expired = [each for each in standing.partitions if each.expired]
         free = [each for each in standing.partitions if each.owner is None]

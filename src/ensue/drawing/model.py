@@ -16,6 +16,7 @@ WORDS = {
     "within": "within recording",
     "translate": "translation",
     "downcast": "downcast",
+    "projection": "projection",
     "relay": "relay",
     "receive": "receiver",
     "inbox": "inbox",

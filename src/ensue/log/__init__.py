@@ -4,6 +4,7 @@ from ensue.log.calling import is_awaited, never_awaited
 from ensue.log.dialect import AggregateRule
 from ensue.log.driving import drive, drive_async
 from ensue.log.log import ANY, NO_STREAM, Expected, Log
+from ensue.log.muting import muted
 from ensue.log.opening import open_postgres_async, open_sqlite
 from ensue.log.outages import passes
 from ensue.log.place import Place
@@ -38,6 +39,7 @@ __all__ = [
     "is_awaited",
     "iso",
     "legible",
+    "muted",
     "never_awaited",
     "open_postgres_async",
     "open_sqlite",

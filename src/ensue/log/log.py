@@ -8,6 +8,7 @@ from ensue.errors import DatabaseUnavailable, EventValueError, WrongDatabase
 from ensue.events import Event, Receipt, Recorded, fault_in, write
 from ensue.log.dialect import AggregateRule
 from ensue.log.migrating import migrate, pending
+from ensue.log.muting import refuse_if_muted
 from ensue.log.own import Own
 from ensue.log.place import Place
 from ensue.log.postgres import Postgres
@@ -77,6 +78,7 @@ class Log:
         rule: AggregateRule = "off",
     ) -> Steps[Receipt]:
         """Record events in the connection's open transaction."""
+        refuse_if_muted()
         if stream is not None:
             _check_text("stream", stream)
         if dedupe is not None:

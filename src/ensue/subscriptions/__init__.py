@@ -3,6 +3,7 @@
 from ensue.subscriptions.declared import (
     Applies,
     Beside,
+    Cursors,
     Handle,
     NotApplied,
     Opened,
@@ -20,6 +21,7 @@ __all__ = [
     "Applies",
     "Backoff",
     "Beside",
+    "Cursors",
     "Delivery",
     "Done",
     "Handle",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -145,3 +145,11 @@ class Subscription:
                 raise DeclarationError(f"{where}: start={self.start!r} has no time zone")
         elif self.start not in ("now", "beginning") and not (_whole(self.start) and int(self.start) >= 0):
             raise DeclarationError(f"{where}: start={self.start!r}: 'now', 'beginning', a datetime or a position")
+
+
+@dataclass(frozen=True, slots=True)
+class Cursors:
+    """What a worker works on: subscriptions by name, and those that it knows of but leaves to others."""
+
+    declared: Mapping[str, Subscription]
+    others: frozenset[str] = frozenset()

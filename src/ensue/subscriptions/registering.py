@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 
@@ -10,13 +10,13 @@ import msgspec
 
 from ensue.errors import DeclarationError, RenamedSubscription, UnknownName
 from ensue.log import Call, Log, Steps, iso
-from ensue.subscriptions.declared import Subscription, edges
+from ensue.subscriptions.declared import Cursors, Subscription, edges
 
 _json = msgspec.json.Encoder().encode
 _segments = msgspec.json.Decoder(list[tuple[int, int, int]]).decode
 
 
-def register(log: Log, declared: Iterable[Subscription]) -> Steps[list[str]]:
+def register(log: Log, cursors: Cursors) -> Steps[list[str]]:
     """Register what is new; return the names of the subscriptions in the log that nobody declares any more.
 
     Raises `RenamedSubscription` if a new one wants the events of one that has vanished: that is what a renamed
@@ -24,13 +24,13 @@ def register(log: Log, declared: Iterable[Subscription]) -> Steps[list[str]]:
     subscription wants a type no more of which events still wait for it: so does a handler whose event was renamed.
     """
     sql = log.dialect.sql
-    wanted = {each.name: each for each in declared}
+    wanted = cursors.declared
     known: dict[str, tuple[str, ...]] = {}
     reached: dict[str, int] = {}
     for name, _, _, _, checkpoint, _, _, _, _, types in (yield Call(sql["progress"])):
         known[name] = tuple(msgspec.json.decode(types, type=list[str]))
         reached[name] = min(checkpoint, reached.get(name, checkpoint))
-    vanished = [name for name in known if name not in wanted]
+    vanished = [name for name in known if name not in wanted and name not in cursors.others]
     for name, new in wanted.items():
         if name not in known:
             for old in vanished:

@@ -9,13 +9,13 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from ensue.errors import DatabaseUnavailable, NotMigrated
 from ensue.events import Recorded
-from ensue.log import Log, Selection
+from ensue.log import Log, Selection, Steps
 from ensue.subscriptions.applying import Applier, Place, Surroundings, partition_at
-from ensue.subscriptions.declared import Subscription
+from ensue.subscriptions.declared import Cursors, Subscription
 from ensue.subscriptions.leasing import Claimed, Lease, lease_round, leave, release, renew, worker_id
 from ensue.subscriptions.parking import Checkpoint, Parked, Unparked, find_due, save
 from ensue.subscriptions.registering import register
@@ -35,15 +35,22 @@ _DUE_AT_ONCE = 1000
 _LONGEST_PAUSE = 5.0
 
 
+class FindCursors(Protocol):
+    """Finds out, in the log, what a worker works on; with `create`, what is missing there is made."""
+
+    def __call__(self, *, create: bool) -> Steps[Cursors]: ...
+
+
 class Worker:
     """Carries events to the declared subscriptions until it is stopped."""
 
-    def __init__(self, log: Log, declared: Mapping[str, Subscription], *, lease: float, grace: float) -> None:
+    def __init__(self, log: Log, cursors: FindCursors, *, lease: float, grace: float) -> None:
         self.id = worker_id()
         self.vanished: list[str] = []
         """Subscriptions of the log that nobody declares any more."""
         self._log = log
-        self._declared = declared
+        self._cursors = cursors
+        self._declared: Mapping[str, Subscription] = {}
         self._lease = lease
         self._grace = grace
         self._state, self._reading, self._tailing = (station(log, lease) for _ in range(3))
@@ -107,7 +114,7 @@ class Worker:
             raise NotMigrated(
                 f"the log in {self._log.place.schema!r} lacks the migrations {', '.join(missing)}: run `ensue migrate`"
             )
-        self.vanished = await self._state.do(self._log.transaction(register(self._log, self._declared.values())))
+        self.vanished = await self._state.do(self._log.transaction(self._register()))
         for name in self.vanished:
             logger.warning(
                 "subscription %s is in the log but nobody declares it: it stays where it is; "
@@ -116,6 +123,11 @@ class Worker:
                 name,
             )
         await self._round()
+
+    def _register(self) -> Steps[list[str]]:
+        found = yield from self._cursors(create=True)
+        self._declared = found.declared
+        return (yield from register(self._log, found))
 
     # --- outages
 
@@ -178,6 +190,7 @@ class Worker:
     async def _round(self) -> None:
         for lease in [lease for lease, task in self._leaving.items() if task.done()]:
             self._leaving.pop(lease).result()
+        self._declared = (await self._state.do(self._cursors(create=False))).declared
         steps = lease_round(self._log, self.id, self._declared.keys(), self._lease, self._overdue)
         found = await self._state.do(self._log.transaction(steps))
         self._count_on_leases(found.asked)
@@ -192,8 +205,14 @@ class Worker:
                 await self._state.do(release(self._log, self.id, lease))  # claimed by a round that did not come back
         for runner in self._runners.values():
             runner.pause(runner.subscription.name in found.paused)
+        for lease in [lease for lease in self._runners if lease.subscription not in self._declared]:
+            self._leave(lease)
         staying = [lease for lease in found.surplus if lease in self._runners and lease not in self._leaving]
         for lease in staying[: max(0, len(found.surplus) - len(self._leaving))]:
+            self._leave(lease)
+
+    def _leave(self, lease: Lease) -> None:
+        if lease not in self._leaving:
             self._leaving[lease] = asyncio.ensure_future(
                 self._patiently(f"giving back {lease.subscription}", partial(self._give_back, lease))
             )

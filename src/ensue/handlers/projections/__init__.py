@@ -1,9 +1,18 @@
 """Projections: read models whose effect and checkpoint are written in one transaction, and which can be built anew."""
 
 from ensue.handlers.projections.applying import subscription_of
-from ensue.handlers.projections.builds import Build, Resolved, all_builds, create_build, cursor_of, live_build, resolve
+from ensue.handlers.projections.builds import (
+    Build,
+    Resolved,
+    all_builds,
+    create_build,
+    cursor_of,
+    first_build,
+    live_build,
+    resolve,
+)
 from ensue.handlers.projections.projection import Clear, Projection, table_names
-from ensue.handlers.projections.quiet import listen, projecting
+from ensue.handlers.projections.quiet import listen
 from ensue.handlers.projections.tables import tables_of
 
 __all__ = [
@@ -14,9 +23,9 @@ __all__ = [
     "all_builds",
     "create_build",
     "cursor_of",
+    "first_build",
     "listen",
     "live_build",
-    "projecting",
     "resolve",
     "subscription_of",
     "table_names",

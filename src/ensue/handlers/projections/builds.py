@@ -48,6 +48,21 @@ def cursor_of(projection: str, number: int) -> str:
     return projection if number == 1 else f"{projection}:{number}"
 
 
+def first_build(projection: Projection) -> Build:
+    """Return what the first build of a projection is, wherever the log has come to."""
+    return Build(
+        projection=projection.name,
+        number=1,
+        version=projection.version,
+        state="live",
+        by_hand=False,
+        tables=projection.tables,
+        home="",
+        created_at="",
+        live_since=None,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """Which build of each projection the code here works on."""

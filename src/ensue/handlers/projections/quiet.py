@@ -10,10 +10,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 
 from ensue.errors import LeavesTheDatabase
+from ensue.log import muted
 
 _REACHING_OUT = frozenset(
     (
@@ -35,22 +35,16 @@ _REACHING_OUT = frozenset(
         "urllib.Request",
     )
 )
-_inside: ContextVar[str | None] = ContextVar("ensue_projection", default=None)
 
 
 @contextmanager
 def quiet(label: str) -> Generator[None]:
     """Refuse inside the block what would reach out of the database; `label` says what is refused it."""
-    token = _inside.set(label)
+    token = muted.set(label)
     try:
         yield
     finally:
-        _inside.reset(token)
-
-
-def projecting() -> str | None:
-    """Return the projection whose function is being called here, None outside of one."""
-    return _inside.get()
+        muted.reset(token)
 
 
 @cache
@@ -60,7 +54,7 @@ def listen() -> None:
 
 
 def _look(event: str, _: object) -> None:
-    if event in _REACHING_OUT and (label := _inside.get()) is not None:
+    if event in _REACHING_OUT and (label := muted.get()) is not None:
         raise LeavesTheDatabase(
             f"projection {label!r} is about to leave the database ({event}): a projection is rebuilt from the log, and "
             "whatever it does happens again then. Write tables here, and put the rest into a reaction: @app.on(…)"
