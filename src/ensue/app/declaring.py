@@ -145,6 +145,8 @@ class Declarations:
 
     def cursors(self, log: Log, *, create: bool) -> Steps[Cursors]:
         """Find out which subscriptions the code here works on; with `create`, make the builds that are missing."""
+        if not self.projections:
+            return Cursors(self.current())
         found = yield from resolve(log, self.projections.values(), create=create)
         builds = {each.cursor: self.cursor(log, each) for each in found.builds}
         return Cursors(self.current() | builds, found.others)
