@@ -24,6 +24,7 @@ from ensue.app.ownership import Ownership
 from ensue.app.projecting import Projections
 from ensue.app.reading import Reading
 from ensue.app.recording import Recording
+from ensue.app.replaying import Replays
 from ensue.app.serving import describe
 from ensue.contracts import Service, check_contracts
 from ensue.errors import DeclarationError
@@ -95,6 +96,8 @@ class App(Declaring, Between, Projections):
         self._recording = Recording(self.log, self.declarations.guards, self.record, self._migrated_first)
         self.operations = Operations(self.log, self.declarations)
         """What operators do: look, retry, skip, discard, pause."""
+        self.replays = Replays(self.log, self.declarations)
+        """Reading the log again: projections are built anew, compared, switched and repaired."""
         self._migrates = migrate
         self._migrated_here = False
         self._anchor: sqlite3.Connection | None = None

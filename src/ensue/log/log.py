@@ -18,6 +18,7 @@ from ensue.log.statements import BEGIN, Call, Query, Steps, T
 
 _COMMIT = Query("commit")
 _ROLLBACK = Query("rollback")
+_ONE_MOMENT = Query("set transaction isolation level repeatable read")
 
 
 class _Any:
@@ -115,6 +116,11 @@ class Log:
         for query in self.dialect.impatient:
             yield Call(query)
         return (yield from steps)
+
+    def still(self) -> Steps[None]:
+        """Let what is read in the transaction that has just begun be of one moment: in SQLite it always is."""
+        if isinstance(self.dialect, Postgres):
+            yield Call(_ONE_MOMENT)
 
     def alone(self, steps: Steps[T], *, single: bool) -> Steps[T]:
         """Put an operation into a transaction of its own, on `own`; a `single` statement is one in PostgreSQL."""

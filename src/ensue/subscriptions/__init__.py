@@ -11,6 +11,7 @@ from ensue.subscriptions.declared import (
     Subscription,
     edges,
     partition_of,
+    slot_of,
 )
 from ensue.subscriptions.failing import Failure
 from ensue.subscriptions.outcomes import Backoff, Delivery, Done, Hold, Outcome, Park, Retry, seconds
@@ -42,4 +43,5 @@ __all__ = [
     "repartition",
     "retire",
     "seconds",
+    "slot_of",
 ]

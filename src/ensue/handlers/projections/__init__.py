@@ -13,9 +13,31 @@ from ensue.handlers.projections.builds import (
 )
 from ensue.handlers.projections.projection import Clear, Projection, table_names
 from ensue.handlers.projections.quiet import listen
-from ensue.handlers.projections.tables import tables_of
+from ensue.handlers.projections.repairing import Repair, keys_of
+from ensue.handlers.projections.switching import (
+    NotThere,
+    Reach,
+    TableDifference,
+    compare,
+    copy,
+    drop,
+    pick,
+    reach,
+    switch,
+)
 
 __all__ = [
+    "NotThere",
+    "Reach",
+    "Repair",
+    "TableDifference",
+    "compare",
+    "copy",
+    "drop",
+    "keys_of",
+    "pick",
+    "reach",
+    "switch",
     "Build",
     "Clear",
     "Projection",
@@ -29,5 +51,4 @@ __all__ = [
     "resolve",
     "subscription_of",
     "table_names",
-    "tables_of",
 ]

@@ -66,6 +66,10 @@ class Tables(Protocol):
         """Return how SQL reaches a build's table from outside."""
         ...
 
+    def columns(self, name: str) -> Steps[list[str]]:
+        """Return the columns of a table that is named so, but for those that the database computes."""
+        ...
+
 
 def tables_of(log: Log) -> Tables:
     """Return how it is done in the log's database."""
@@ -194,6 +198,13 @@ class PostgresTables:
         schema = build.home if live else self._aside(build.projection, build.number)
         return f"{_name(schema)}.{_name(table)}"
 
+    def columns(self, name: str) -> Steps[list[str]]:
+        rows = yield _rows(
+            f"select attname from pg_attribute where attrelid = {_text(name)}::regclass and attnum > 0 "
+            "and not attisdropped and attgenerated = '' order by attnum"
+        )
+        return [row[0] for row in rows]
+
 
 _RENAMING = ("pragma legacy_alter_table = on", "pragma legacy_alter_table = off")
 """Views and triggers name what readers see: they are not to follow a table to where it is put."""
@@ -262,6 +273,10 @@ class SqliteTables:
 
     def name(self, build: Aside, table: str, *, live: bool) -> str:
         return _name(table if live else self._aside(table, build.number))
+
+    def columns(self, name: str) -> Steps[list[str]]:
+        rows = yield _rows(f"pragma table_info({name})")
+        return [row[1] for row in rows]
 
 
 def _statements(sql: str) -> Iterator[str]:

@@ -1,0 +1,383 @@
+"""Replay: projections are built anew beside the live ones, repaired key by key, compared and switched."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from ensue.app.declaring import Declarations
+from ensue.errors import DeclarationError, ProjectionError, UnknownName
+from ensue.handlers.projections import (
+    Build,
+    NotThere,
+    Projection,
+    Reach,
+    Repair,
+    TableDifference,
+    all_builds,
+    compare,
+    copy,
+    create_build,
+    drop,
+    keys_of,
+    pick,
+    reach,
+    switch,
+)
+from ensue.log import Log, Steps
+from ensue.subscriptions import Cursors, Delivery, Outcome, Subscription, Worker, register, seconds
+
+Progress = Callable[[int, int], None]
+"""Is told how much is done, and of how much."""
+
+_LOOK_EVERY = 0.1
+_json = msgspec.json.Encoder().encode
+
+
+class BuildStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """A build, and how far it is."""
+
+    build: Build
+    reach: Reach | None
+    head: int
+    """The position up to which the log is complete."""
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """What the live build holds, and what another one does."""
+
+    live: Build
+    new: Build
+    live_reach: Reach | None
+    new_reach: Reach | None
+    tables: tuple[TableDifference, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether both hold the same rows."""
+        return all(each.same for each in self.tables)
+
+
+class Replays:
+    """What is done to read the log again: `app.replays`.
+
+    Its methods are sync, but for those that say otherwise; they open connections of their own. Nothing but tables is
+    written by replaying a projection: no mail goes out, nothing is published. What changes which tables readers see is
+    written to the audit.
+    """
+
+    def __init__(self, log: Log, declarations: Declarations) -> None:
+        self._log = log
+        self._declarations = declarations
+
+    def _read(self, steps: Steps[Any]) -> Any:
+        with self._log.own.lend() as connection:
+            return self._log.run(steps, connection)
+
+    def _change(self, steps: Steps[Any]) -> Any:
+        return self._read(self._log.transaction(steps))
+
+    def _projection(self, name: str) -> Projection:
+        found = self._declarations.projections.get(name)
+        if found is None:
+            known = ", ".join(self._declarations.projections) or "none"
+            raise UnknownName(f"no projection {name!r} is declared here; there are: {known}")
+        return found
+
+    # --- looking
+
+    def builds(self, projection: str | None = None) -> list[BuildStanding]:
+        """Return the builds of one projection, or of all, and how far each is."""
+
+        def look() -> Steps[list[BuildStanding]]:
+            head = yield from self._log.horizon()
+            found: list[BuildStanding] = []
+            for build in (yield from all_builds(self._log, projection)):
+                found.append(BuildStanding(build=build, reach=(yield from reach(self._log, build)), head=head))  # noqa: PERF401 yields
+            return found
+
+        standings: list[BuildStanding] = self._read(look())
+        return standings
+
+    def compare(self, projection: str, number: int | None = None) -> Comparison:
+        """Compare the tables of the live build with those of another: by its number, or the newest that is built.
+
+        Both are seen as they are at one moment. While events come in, one may be a little ahead: the comparison says
+        how far each is. Raises `UnknownName` and `ProjectionError`.
+        """
+
+        def look() -> Steps[Comparison]:
+            yield from self._log.still()
+            live, new = pick((yield from all_builds(self._log, projection)), projection, number)
+            differences: list[TableDifference] = []
+            for table in live.tables:
+                if table in new.tables:
+                    differences.append((yield from compare(self._log, live, new, table)))  # noqa: PERF401 yields
+            return Comparison(
+                live=live,
+                new=new,
+                live_reach=(yield from reach(self._log, live)),
+                new_reach=(yield from reach(self._log, new)),
+                tables=tuple(differences),
+            )
+
+        found: Comparison = self._change(look())
+        return found
+
+    # --- building
+
+    def begin(self, projection: str, *, copied: bool = False, partitions: int | None = None) -> Build:
+        """Make a build beside the live one, or find the one that was begun and not finished; it is not built yet.
+
+        `copied`: it begins with what the live one holds, for keys of it to be repaired, instead of with nothing.
+        Raises `UnknownName`; `ProjectionError` if nothing is live yet, `DeclarationError` if tables cannot be made.
+        """
+        declared = self._projection(projection)
+
+        def make() -> Steps[Build]:
+            there = yield from all_builds(self._log, projection)
+            live = next((each for each in there if each.state == "live"), None)
+            if live is None:
+                raise ProjectionError(f"projection {projection!r} has never been built: ensue migrate makes its tables")
+            begun = [each for each in there if each.state == "building" and each.version == declared.version]
+            if begun:
+                return begun[-1]
+            build = yield from create_build(self._log, declared, there, by_hand=True)
+            cursor = self._declarations.cursor(self._log, build, partitions=partitions)
+            yield from register(self._log, (yield from self._only(cursor)))
+            if copied:
+                yield from copy(self._log, live, build)
+            return build
+
+        build: Build = self._change(make())
+        return build
+
+    def _only(self, cursor: Subscription) -> Steps[Cursors]:
+        """Return a cursor as all that this process works on; what else there is stays with others."""
+        rows = yield self._log.dialect.sql["progress"]()
+        return Cursors({cursor.name: cursor}, frozenset(row[0] for row in rows) - {cursor.name})
+
+    async def build(self, build: Build, *, progress: Progress | None = None, lease: float = 5.0) -> Reach:
+        """Apply events to a build until it is where the log was complete when this began; return how far it is.
+
+        It may be broken off and begun again at any time, and run in several processes at once: they share its
+        partitions. Raises `ProjectionError` if the build is dropped meanwhile.
+        """
+        cursor = self._declarations.cursor(self._log, build)
+        goal: int = await self._log.own.run_async(self._log.horizon())
+
+        async def looked() -> bool:
+            found = await self._log.own.run_async(reach(self._log, build))
+            if found is None:
+                raise ProjectionError(f"build {build.number} of projection {build.projection!r} has been dropped")
+            if progress is not None:
+                progress(min(found.slowest, goal), goal)
+            return bool(found.slowest >= goal)
+
+        await self._work(cursor, looked, lease)
+        found: Reach | None = await self._log.own.run_async(reach(self._log, build))
+        return found or Reach(0, 0, 0)
+
+    async def _work(self, cursor: Subscription, done: Callable[[], Any], lease: float) -> None:
+        """Run a worker for one cursor until something is done."""
+
+        def find(*, create: bool) -> Steps[Cursors]:  # noqa: ARG001 it is there
+            return self._only(cursor)
+
+        worker = Worker(self._log, find, lease=lease, grace=5.0)
+        task = asyncio.ensure_future(worker.run())
+        try:
+            while not await done():
+                await asyncio.wait([task], timeout=_LOOK_EVERY)
+                if task.done():
+                    task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    # --- repairing
+
+    def touched(self, projection: str, *, since: int, until: int | None = None, types: Sequence[str] = ()) -> list[str]:
+        """Return the keys of which the projection got events behind a position, in their order."""
+        wanted = self._declarations.cursor(self._log, self._first(projection)).types
+        if unknown := set(types).difference(wanted):
+            raise UnknownName(f"projection {projection!r} gets no {', '.join(sorted(unknown))}")
+
+        def look() -> Steps[list[str]]:
+            end = yield from self._log.horizon()
+            chosen = _json(sorted(types or wanted)).decode()
+            return (yield from keys_of(self._log, chosen, since, end if until is None else min(until, end)))
+
+        found: list[str] = self._read(look())
+        return found
+
+    def _first(self, projection: str) -> Build:
+        declared = self._projection(projection)
+        found: list[Build] = self._read(all_builds(self._log, projection))
+        fitting = [each for each in found if each.version == declared.version]
+        if not fitting:
+            raise ProjectionError(
+                f"projection {projection!r} has no build of version {declared.version}: a worker or `ensue replay "
+                f"{projection} --shadow` makes one"
+            )
+        return fitting[-1]
+
+    async def repair(self, build: Build, keys: Sequence[str], *, progress: Progress | None = None) -> int:
+        """Clear the rows of keys and apply all their events again, each key in a transaction; return how many events.
+
+        While it goes on, others may apply events: they wait for each key. It may be broken off and begun again. Raises
+        `DeclarationError` if the projection has no `clear`, and what its function raises, with the key it was about.
+        """
+        declared = self._projection(build.projection)
+        if build.version != declared.version:
+            raise DeclarationError(
+                f"build {build.number} of projection {build.projection!r} is of version {build.version}, the code here "
+                f"of version {declared.version}: repair one of this version, ensue replay {build.projection} --shadow"
+            )
+        repair = Repair(self._log, declared, build, self._declarations.cursor(self._log, build).types)
+        events = 0
+        for number, key in enumerate(keys, 1):
+            try:
+                events += await repair.repair(key)
+            except Exception as error:
+                error.add_note(f"while key {key!r} was repaired; those before it are done")
+                raise
+            if progress is not None:
+                progress(number, len(keys))
+        return events
+
+    # --- switching
+
+    def switch(
+        self,
+        projection: str,
+        number: int | None = None,
+        *,
+        actor: str,
+        reason: str,
+        force: bool = False,
+        timeout: float | timedelta | str = 30.0,
+    ) -> Build:
+        """Show readers the tables of a build, by its number or the newest that is built, at one moment.
+
+        The build that was live is kept, and can be switched to again. Waits until the build has come as far as the live
+        one; raises `ProjectionError` if it has not within so many seconds, or has keys set aside that the live one has
+        not (with `force` both are let pass), `ProjectionInUse` if a view or a foreign key stands in the way.
+        """
+        deadline = time.monotonic() + seconds(timeout)
+        while True:
+            steps = switch(self._log, projection, number, actor=actor, reason=reason, force=force)
+            try:
+                was: Build = self._change(self._log.impatiently(steps))
+            except NotThere:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return was
+
+    async def follow_and_switch(
+        self,
+        build: Build,
+        *,
+        actor: str,
+        reason: str,
+        force: bool = False,
+        timeout: float | timedelta | str = 60.0,  # noqa: ASYNC109 as of `switch`
+    ) -> Build:
+        """Keep a build up with the log, and switch to it as `switch` does: for builds that no worker works on."""
+        switching = asyncio.ensure_future(
+            asyncio.to_thread(
+                self.switch,
+                build.projection,
+                build.number,
+                actor=actor,
+                reason=reason,
+                force=force,
+                timeout=timeout,
+            )
+        )
+
+        async def switched() -> bool:
+            return switching.done()
+
+        await self._work(self._declarations.cursor(self._log, build), switched, 5.0)
+        return await switching
+
+    def drop(self, projection: str, number: int, *, actor: str, reason: str) -> None:
+        """Remove a build that is not live, with its tables. Raises `ProjectionError` if there is none."""
+        self._change(self._log.impatiently(drop(self._log, projection, number, actor=actor, reason=reason)))
+
+    # --- reactions
+
+    async def again(
+        self,
+        subscription: str,
+        *,
+        since: int,
+        until: int | None = None,
+        types: Collection[str] = (),
+        key: str | None = None,
+        actor: str,
+        reason: str,
+        progress: Progress | None = None,
+    ) -> int:
+        """Call a reaction, or publish by a relay, again for events behind a position: with all its effects.
+
+        Each is called with the idempotency key that it had the first time. What fails is parked, as a dead letter of
+        `<subscription>:again`; broken off and begun again with the same arguments, it goes on. Returns how many events
+        were delivered by this process. Raises `UnknownName` if no such subscription is declared.
+        """
+        declared = self._declarations.current().get(subscription)
+        if declared is None or declared.handle is None:
+            raise UnknownName(f"no reaction {subscription!r} is declared here that can be called again")
+        horizon: int = await self._log.own.run_async(self._log.horizon())
+        goal = horizon if until is None else min(until, horizon)
+        wanted = tuple(each for each in declared.types if not types or each in types)
+        called, handle = 0, declared.handle
+
+        async def deliver(delivery: Delivery) -> Outcome | None:
+            nonlocal called
+            if delivery.position > goal or (key is not None and delivery.recorded.key != key):
+                return None
+            called += 1
+            return await handle(replace(delivery, subscription=subscription))
+
+        cursor = replace(declared, name=f"{subscription}:again", types=wanted, handle=deliver, start=since + 1)
+
+        async def done() -> bool:
+            rows = await self._log.own.run_async(_reached(self._log, cursor.name))
+            if progress is not None and rows:
+                progress(max(0, min(rows[0][0], goal) - since), goal - since)
+            return bool(rows) and rows[0][0] >= goal
+
+        self._audit(subscription, f"replay with effects from {since} to {goal}", actor, reason)
+        await self._work(cursor, done, 5.0)
+        self._change(_forget(self._log, cursor.name))
+        return called
+
+    def _audit(self, name: str, action: str, actor: str, reason: str) -> None:
+        self._change(_audit(self._log, name, action, actor, reason))
+
+
+def _reached(log: Log, name: str) -> Steps[Any]:
+    return (yield log.dialect.sql["slowest_partition"](subscription=name))
+
+
+def _forget(log: Log, name: str) -> Steps[None]:
+    """Remove the cursor of a replay that is done, unless something of it is parked."""
+    rows = yield log.dialect.sql["reach_of"](subscription=name)
+    if rows and not rows[0][2]:
+        yield log.dialect.sql["delete_subscription"](name=name)
+
+
+def _audit(log: Log, name: str, action: str, actor: str, reason: str) -> Steps[None]:
+    yield log.dialect.sql["insert_audit"](
+        actor=actor, action=action, subscription=name, key=None, event_id=None, reason=reason, detail=None
+    )

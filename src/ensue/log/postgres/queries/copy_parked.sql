@@ -1,0 +1,7 @@
+-- What one subscription has set aside, for another.
+insert into ensue.parked (
+    subscription, key, slot, position, id, type, next_step, due_at, attempt, reason, traceback, worker, data, until,
+    parked_at, tries_since, failed_at, revision, edited)
+select :target, key, slot, position, id, type, next_step, due_at, attempt, reason, traceback, worker, data, until,
+    parked_at, tries_since, failed_at, revision, edited
+from ensue.parked where subscription = :source

@@ -1,0 +1,1 @@
+delete from ensue.projections where name = :projection and number = :number

@@ -1,0 +1,1 @@
+delete from ensue_projections where name = :projection and number = :number

@@ -1,0 +1,213 @@
+"""Projections are built anew beside the live ones, compared, switched, switched back, and repaired key by key."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from ensue import App, errors
+from tests.patience import until
+from tests.test_projections import ADD, SET_UP, SOON, TABLE, Closed, Paid, app, declare, mark, record, rows, url
+
+__all__ = ["app", "url"]
+
+ROWS = [(f"o{n}", 100, 10) for n in range(10)]
+
+
+def fill(app: App, amount: int = 10) -> None:
+    record(app, *(Paid(owner=f"o{n % 10}", amount=amount) for n in range(100)))
+
+
+def newer(app: App, *, fee: int = 0, version: int = 2, set_up: str | None = SET_UP, **options: Any) -> App:
+    """Return the application as the next release declares it."""
+    place = app.log.place
+    after = App(place.app, place.url, schema=place.schema)
+    add = ADD.format(mark(app))
+
+    @after.projection(Paid, tables=TABLE, set_up=set_up, retry=SOON, version=version, **options)
+    def balances(event: Paid, db: Any) -> None:
+        db.execute(add, (event.owner, event.amount - fee))
+
+    return after
+
+
+async def caught_up(app: App) -> None:
+    async with app.running(lease=1.0):
+        await app.wait_async(record(app, Paid(owner="last", amount=1)), "balances", timeout=20)
+
+
+async def test_a_changed_projection_is_built_beside_the_live_one_and_switched(app: App) -> None:
+    declare(app)
+    app.migrate()
+    fill(app)
+    await caught_up(app)
+    after = newer(app, fee=1)
+    after.migrate()
+    assert [(each.build.number, each.build.state) for each in app.replays.builds()] == [(1, "live"), (2, "building")]
+    async with app.running(lease=1.0), after.running(lease=1.0):
+        await until(lambda: after.replays.compare("balances").tables[0].new_rows == 11)
+        await until(lambda: (c := after.replays.compare("balances")).live_reach == c.new_reach)
+        found = after.replays.compare("balances").tables[0]
+        assert (found.live_rows, found.only_live, found.only_new) == (11, 11, 11)
+        assert ("o1", "100", "10") in found.sample_live
+        assert ("o1", "90", "10") in found.sample_new
+        assert rows(app)[1:] == ROWS  # readers see nothing of it
+
+        was = await asyncio.to_thread(after.replays.switch, "balances", actor="me", reason="the fee")
+        assert was.number == 1
+        assert rows(app)[1:] == [(f"o{n}", 90, 10) for n in range(10)]
+        fill(app)
+        await until(lambda: rows(app)[1:] == [(f"o{n}", 180, 20) for n in range(10)])
+        back = await asyncio.to_thread(app.replays.switch, "balances", 1, actor="me", reason="it was right before")
+        assert back.number == 2
+        assert rows(app)[1:] == [(f"o{n}", 200, 20) for n in range(10)]
+        receipt = record(app, Paid(owner="me", amount=5))
+        await app.wait_async(receipt, "balances", timeout=20)
+        assert ("me", 5, 1) in rows(app)
+    assert [each.action for each in app.operations.audit()] == [
+        "switch from build 2 to 1",
+        "switch from build 1 to 2",
+    ]
+
+
+async def test_a_build_by_hand_is_broken_off_and_goes_on(app: App) -> None:
+    declare(app)
+    app.migrate()
+    fill(app)
+    await caught_up(app)
+    build = app.replays.begin("balances")
+    assert (build.number, build.by_hand) == (2, True)
+
+    seen: list[tuple[int, int]] = []
+    task = asyncio.ensure_future(app.replays.build(build, progress=lambda done, of: seen.append((done, of))))
+    await until(lambda: seen)
+    task.cancel()
+    await asyncio.wait([task])
+    assert app.replays.begin("balances") == build
+    reached = await app.replays.build(build, progress=lambda done, of: seen.append((done, of)))
+    assert seen[-1][0] == seen[-1][1] <= reached.slowest
+    assert app.replays.compare("balances").same
+    async with app.running(lease=1.0):
+        fill(app)
+        was = await app.replays.follow_and_switch(build, actor="me", reason="anew")
+        assert was.number == 1
+        fill(app)
+        await until(lambda: rows(app)[1:] == [(f"o{n}", 300, 30) for n in range(10)])
+    app.replays.drop("balances", 1, actor="me", reason="no more")
+    assert [each.build.number for each in app.replays.builds("balances")] == [2]
+    with pytest.raises(errors.ProjectionError, match="no build beside the live one"):
+        app.replays.compare("balances")
+
+
+async def test_tables_without_set_up_get_the_structure_of_the_live_ones(app: App) -> None:
+    with app.transaction() as connection:
+        for statement in SET_UP.split(";")[:-1]:
+            connection.execute(statement)
+    declare_bare = newer(app, version=1, set_up=None)
+    declare_bare.migrate()
+    fill(app)
+    await caught_up(declare_bare)
+    after = newer(app, version=2, set_up=None)
+    build = after.replays.begin("balances")
+    await after.replays.build(build)
+    assert after.replays.compare("balances").same
+    after.replays.switch("balances", build.number, actor="me", reason="anew")
+    assert rows(app)[1:] == ROWS
+
+
+async def test_switching_waits_for_a_build_that_is_behind(app: App) -> None:
+    declare(app)
+    app.migrate()
+    fill(app)
+    await caught_up(app)
+    build = app.replays.begin("balances")
+    with pytest.raises(errors.ProjectionError, match="has not come as far as the live one"):
+        app.replays.switch("balances", build.number, actor="me", reason="too early", timeout=0.1)
+    assert rows(app)[1:] == ROWS
+
+
+def clear(key: str, db: Any) -> None:
+    db.execute(f"delete from balances where owner = '{key}'")
+
+
+async def test_keys_are_repaired_in_place_while_others_go_on(app: App) -> None:
+    declare(app, clear=clear)
+    app.migrate()
+    fill(app)
+    await caught_up(app)
+    position = app.log.own.run(app.log.horizon())
+    with app.transaction() as connection:
+        connection.execute("update balances set amount = -1 where owner in ('o1', 'o2')")
+    record(app, Paid(owner="o1", amount=10), Paid(owner="o2", amount=10))
+    async with app.running(lease=1.0):
+        keys = app.replays.touched("balances", since=position)
+        assert keys == ["o1", "o2"]
+        (standing,) = app.replays.builds("balances")
+        events = await app.replays.repair(standing.build, keys)
+        assert 20 <= events <= 22
+        await until(lambda: rows(app)[2:4] == [("o1", 110, 11), ("o2", 110, 11)])
+    assert [each for each in rows(app) if each[0] not in ("o1", "o2", "last")] == [ROWS[0], *ROWS[3:]]
+
+
+async def test_a_copy_is_repaired_from_a_moment_on_and_switched(app: App) -> None:
+    """The mended code reads again what the keys have that were touched since; all others are copied as they are."""
+    wrong = newer(app, version=1, fee=2, clear=clear)
+    wrong.migrate()
+    fill(app)
+    await caught_up(wrong)
+    right = newer(app, version=2, clear=clear)
+    build = right.replays.begin("balances", copied=True)
+    since = app.log.own.run(app.log.horizon())
+    record(app, Paid(owner="o3", amount=10))
+    await right.replays.build(build)
+    await right.replays.repair(build, right.replays.touched("balances", since=since))
+    found = right.replays.compare("balances").tables[0]
+    assert (found.only_live, found.only_new) == (1, 1)
+    assert found.sample_new == (("o3", "110", "11"),)
+    right.replays.switch("balances", actor="me", reason="mended", force=True)
+    assert rows(app)[4] == ("o3", 110, 11)
+    assert rows(app)[5] == ("o4", 80, 10)
+
+
+async def test_repairing_needs_to_know_what_belongs_to_a_key(app: App) -> None:
+    declare(app)
+    app.migrate()
+    (standing,) = app.replays.builds("balances")
+    with pytest.raises(errors.DeclarationError, match="clear="):
+        await app.replays.repair(standing.build, ["o1"])
+    with pytest.raises(errors.UnknownName, match="gets no test"):
+        app.replays.touched("balances", since=0, types=[Closed.__type__])
+    with pytest.raises(errors.UnknownName, match="there are: balances"):
+        app.replays.begin("nothing")
+
+
+async def test_replaying_calls_no_reaction_unless_it_is_named(app: App) -> None:
+    """Neither by building anew nor by repairing; and by name only what is asked for, under the same idempotency key."""
+    declare(app, clear=clear)
+    mails: list[tuple[str, int, str]] = []
+
+    @app.on(Paid)
+    async def send_mail(event: Paid, delivery: Any) -> None:
+        mails.append((event.owner, delivery.position, delivery.idempotency_key))
+
+    app.migrate()
+    fill(app)
+    async with app.running():
+        await until(lambda: len(mails) == 100)
+        await app.wait_async(record(app, Paid(owner="last", amount=1)), "balances", timeout=20)
+        await until(lambda: len(mails) == 101)
+    build = app.replays.begin("balances")
+    await app.replays.build(build)
+    await app.replays.repair(build, ["o1", "o2"])
+    assert len(mails) == 101
+    before = list(mails)
+    middle = mails[49][1]
+    count = await app.replays.again("send_mail", since=middle, key="o3", actor="me", reason="they were lost")
+    assert count == 5
+    assert sorted(mails[101:]) == sorted(each for each in before if each[1] > middle and each[0] == "o3")
+    async with app.running():
+        record(app, Paid(owner="new", amount=1))
+        await until(lambda: len(mails) == 107)
+    assert [each.subscription for each in app.operations.standings()] == ["balances", "balances:2", "send_mail"]
