@@ -56,6 +56,7 @@ ERRORS = {
     "MalformedMessage",
     "NotInTransaction",
     "NotMigrated",
+    "NotPrepared",
     "Permanent",
     "RecordingError",
     "RenamedSubscription",

@@ -28,7 +28,8 @@ EnsueError
 ├── DatabaseUnavailable          the database did not answer
 ├── BrokerError                  a broker cannot be used
 │   ├── BrokerUnavailable        it did not answer: later, perhaps
-│   └── BrokerRefused            it answered: somebody has to mend something
+│   ├── BrokerRefused            it answered: somebody has to mend something
+│   └── NotPrepared              a receiver has nothing there yet that keeps messages for it
 └── Permanent                    raised by handlers: trying again is no use
 """
 
@@ -215,6 +216,17 @@ class BrokerUnavailable(BrokerError):
 
 class BrokerRefused(BrokerError):
     """The broker refuses: credentials, permissions, or something of that name that does not fit."""
+
+
+class NotPrepared(BrokerError):
+    """Some receivers have nothing yet at their brokers that keeps messages for them; all others have."""
+
+    def __init__(self, failures: dict[str, str], made: dict[str, list[str]]) -> None:
+        self.failures = failures
+        """Why not, by receiver."""
+        self.made = made
+        """What was made for the others, by receiver."""
+        super().__init__("\n".join(f"receiver {name} is not prepared: {why}" for name, why in failures.items()))
 
 
 class Permanent(EnsueError):

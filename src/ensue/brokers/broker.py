@@ -84,6 +84,14 @@ class Consumer(Protocol):
     the members of a group (`Broker.shares`).
     """
 
+    async def prepare(self) -> list[str]:
+        """Make what keeps messages for this reader, before it reads for the first time, and leave.
+
+        Return what was made, in words; nothing if it was all there. One that reads meanwhile does not notice. Only for
+        a consumer that is not open. Raises as `Publisher.open`.
+        """
+        ...
+
     async def open(self) -> None:
         """Connect, and make the durable consumer, group or queue if it is not there yet. Raises as `Publisher.open`."""
         ...

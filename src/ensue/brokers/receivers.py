@@ -25,7 +25,7 @@ _SHORTEST_KEEP = 3600.0
 class Receiver:
     """A receiver as it was declared, and its subscription."""
 
-    group: str
+    source: Source
     subscription: Subscription
 
 
@@ -94,4 +94,4 @@ def receiver(
         partitions=partitions,
         timeout=limit,
     )
-    return Receiver(origin.group, subscription)
+    return Receiver(origin, subscription)

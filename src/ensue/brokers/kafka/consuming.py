@@ -60,6 +60,11 @@ class KafkaConsumer:
         self._to_commit: dict[Any, int] = {}
         self._last_heard = 0.0
 
+    async def prepare(self) -> list[str]:
+        """Make the topics: a group begins with the earliest message, unless its URL says otherwise."""
+        async with in_our_words(self._settings):
+            return [f"topic {name}" for name in await make_topics(self._settings, self._topics)]
+
     async def open(self) -> None:
         """Join the group, whose first assignment may take seconds; a member takes back all that is in hand."""
         if self._consumer is None:

@@ -11,8 +11,8 @@ from ensue.brokers.kafka.settings import Settings
 from ensue.errors import BrokerRefused, BrokerUnavailable
 
 
-async def make_topics(settings: Settings, topics: Iterable[str]) -> None:
-    """Make the topics that are missing; raise as `Publisher.open`."""
+async def make_topics(settings: Settings, topics: Iterable[str]) -> list[str]:
+    """Make the topics that are missing, and return them; raise as `Publisher.open`."""
     client = admin.AIOKafkaAdminClient(**connecting(settings))
     try:
         await client.start()
@@ -20,6 +20,7 @@ async def make_topics(settings: Settings, topics: Iterable[str]) -> None:
         if missing:
             answer = await client.create_topics(await _new(settings, client, missing))
             _check(settings, answer.topic_errors)
+        return missing
     finally:
         await leave(client.close())
 

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
 
 from ensue.brokers.broker import Incoming
-from ensue.brokers.rabbitmq.declaring import declare_exchange, declare_queue
+from ensue.brokers.rabbitmq.declaring import declare_exchange, declare_queue, has_queue
 from ensue.brokers.rabbitmq.failing import GONE
 from ensue.brokers.rabbitmq.link import Link, ending
 from ensue.brokers.rabbitmq.settings import SHORT, Settings
@@ -45,6 +46,14 @@ class RabbitMQConsumer:
         self._taken: dict[int, Incoming] = {}  # by delivery tag, in the order in which they were fetched
         self._news = asyncio.Event()
 
+    async def prepare(self) -> list[str]:
+        """Make the queue, and bind it to the topics: RabbitMQ keeps a message for those queues only that it has."""
+        async with self._link.within_time():
+            there = await has_queue(await self._link.connect(), self._queue)
+            await self._declare(await self._link.fresh_channel())
+        await self._link.drop()
+        return [] if there else [f"queue {self._queue}"]
+
     async def open(self) -> None:
         """Connect, declare and consume; one that is open takes back all that is in hand."""
         if self._link.open and self._intact():
@@ -59,12 +68,15 @@ class RabbitMQConsumer:
             self._arrived.clear()
             self._taken.clear()
             self._news.clear()
-            channel = await declare_exchange(self._link, channel, self._settings)
-            channel = await declare_queue(self._link, channel, self._settings, self._queue, self._topics)
+            channel = await self._declare(channel)
             await channel.basic_qos(prefetch_count=self._settings.prefetch)
             consumed = await channel.basic_consume(self._queue, self._arrive)
             self._tag = str(consumed.consumer_tag)
             ending(channel).add_done_callback(lambda _: self._news.set())
+
+    async def _declare(self, channel: Channel) -> Channel:
+        channel = await declare_exchange(self._link, channel, self._settings)
+        return await declare_queue(self._link, channel, self._settings, self._queue, self._topics)
 
     async def fetch(self, most: int, wait: float) -> list[Incoming]:
         if not self._link.open:

@@ -21,6 +21,15 @@ async def declare_exchange(link: Link, channel: Channel, settings: Settings) -> 
     )
 
 
+async def has_queue(channel: Channel, queue: str) -> bool:
+    """Tell whether there is such a queue; if not, RabbitMQ closes the channel."""
+    try:
+        await channel.queue_declare(queue, passive=True)
+    except exceptions.ChannelNotFoundEntity:
+        return False
+    return True
+
+
 async def declare_queue(link: Link, channel: Channel, settings: Settings, queue: str, topics: Sequence[str]) -> Channel:
     """Make the queue of a group, bound to all of its topics."""
     channel = await _declare(
