@@ -90,6 +90,7 @@ class Line:
         self._going = asyncio.Event()
         self._going.set()
         self._task: asyncio.Task[None] | None = None
+        self._fetching: asyncio.Task[tuple[Consumer, list[Incoming]]] | None = None
         self._forgotten_at = time.monotonic()
 
     # --- working
@@ -99,8 +100,7 @@ class Line:
         self._task = asyncio.current_task()
         pause = _FIRST_PAUSE
         try:
-            while not self._stopping.is_set():
-                await self._going.wait()
+            while await self._may_go_on():
                 try:
                     await self._round()
                     pause = _FIRST_PAUSE
@@ -115,7 +115,27 @@ class Line:
         finally:
             await self._let_go()
 
+    async def _may_go_on(self) -> bool:
+        await self._going.wait()
+        return not self._stopping.is_set()
+
     async def _round(self) -> None:
+        self._fetching = asyncio.ensure_future(self._fetch())
+        try:
+            consumer, messages = await self._fetching
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._stopping.is_set() or task is None or task.cancelling():
+                raise
+            return  # it was told to stop: what was on its way is not acknowledged, and goes to the next reader
+        if messages:
+            await self._inbox.take([self._read(each) for each in messages])
+            await consumer.acknowledge(messages)
+        if time.monotonic() - self._forgotten_at > _FORGET_EVERY:
+            await self._forget()
+
+    async def _fetch(self) -> tuple[Consumer, list[Incoming]]:
+        """Fetch, from a consumer that is opened if need be."""
         if self._consumer is None:
             consumer = self._source.broker.consumer(self._topics, self._group)
             try:
@@ -124,12 +144,7 @@ class Line:
                 await consumer.close()
                 raise
             self._consumer = consumer
-        messages = await self._consumer.fetch(self._source.batch, _WAIT)
-        if messages:
-            await self._inbox.take([self._read(each) for each in messages])
-            await self._consumer.acknowledge(messages)
-        if time.monotonic() - self._forgotten_at > _FORGET_EVERY:
-            await self._forget()
+        return self._consumer, await self._consumer.fetch(self._source.batch, _WAIT)
 
     def _read(self, incoming: Incoming) -> Received:
         return read(incoming, self._source.broker.binding, self._source.wanted, self._inbox.name)
@@ -168,6 +183,8 @@ class Line:
         """Commit what is in hand, and leave the rest to the broker."""
         self._stopping.set()
         self._going.set()
+        if self._fetching is not None:
+            self._fetching.cancel()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=grace)
             if not self._task.done():
