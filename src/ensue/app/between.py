@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
 
 from ensue.app.declaring import Declares, Handler
 from ensue.brokers import Address
+from ensue.brokers.broker import exchange_of
 from ensue.brokers.receivers import receiver
 from ensue.brokers.relays import Mode, Topic, relay, topic_of
 from ensue.contracts import Publication, Reading
@@ -106,6 +107,7 @@ class Between(Declares):
                 channel=made.topics[each.__type__],
                 protocol=made.broker.protocol,
                 address=",".join(address.servers),
+                exchange=exchange_of(made.broker),
             )
             for each in types
         )
@@ -216,6 +218,12 @@ class Between(Declares):
         self.declarations.handlers.append(Handler(name, how, types, function, self._module))
         naming = options.get("topic", topic_of)
         self.declarations.readings.extend(
-            Reading(event=each, channel=naming(each), source=str(Address(source)), consumer=made.source.group)
+            Reading(
+                event=each,
+                channel=naming(each),
+                source=str(Address(source)),
+                consumer=made.source.group,
+                exchange=exchange_of(made.source.broker),
+            )
             for each in types
         )

@@ -7,7 +7,7 @@ events: it carries messages, and says of each whether the broker has it for good
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import msgspec
 
@@ -138,6 +138,19 @@ class Broker(Protocol):
     def consumer(self, topics: Sequence[str], group: str) -> Consumer:
         """Return a reader of these topics, for a durable consumer or group of this name."""
         ...
+
+
+@runtime_checkable
+class HasExchange(Protocol):
+    """A broker to which topics are routing keys of an exchange, and groups are queues (AMQP)."""
+
+    @property
+    def exchange(self) -> str: ...
+
+
+def exchange_of(broker: Broker) -> str | None:
+    """Return the exchange that is published to and read from, where the broker has such a thing."""
+    return broker.exchange if isinstance(broker, HasExchange) else None
 
 
 def partition_topic(topic: str, partition: int, partitions: int) -> str:

@@ -30,6 +30,10 @@ class RabbitMQ:
     def __repr__(self) -> str:
         return f"RabbitMQ({self._settings.address})"
 
+    @property
+    def exchange(self) -> str:
+        return self._settings.exchange
+
     def publisher(self) -> RabbitMQPublisher:
         return RabbitMQPublisher(self._settings)
 
