@@ -368,7 +368,7 @@ def test_the_catalogue_is_one_page_that_needs_nothing_else(tmp_path: Path, capsy
         "orders &amp; co",
         "Money &lt;came&gt; &amp; &quot;went&quot;.",
         "&#x27;&lt;b&gt;&#x27; by default",
-        "(nats <code>paid</code> as <code>stock</code>)",
+        "(<code>paid</code> as <code>stock</code>)",
         "nobody here",
         "Its contract is in none of the folders.",
         "publishes and reads nothing",

@@ -13,11 +13,11 @@ class Publication:
 
     event: type[IntegrationEvent]
     channel: str | None = None
-    """The subject, topic, exchange, stream or path; None as long as no relay is declared for it."""
+    """The subject, topic, routing key, stream or path; None as long as no relay is declared for it."""
     protocol: str | None = None
-    """`nats`, `kafka`, `amqp`, `redis` or `http`."""
+    """`nats`, `kafka`, `amqp`, `redis` or `http`. It differs from place to place and is in no contract file."""
     address: str | None = None
-    """The broker's host and port, without credentials. It differs from place to place and is in no contract file."""
+    """The broker's host and port, without credentials. Likewise."""
     exchange: str | None = None
     """The exchange, for AMQP. Likewise."""
 
