@@ -334,14 +334,14 @@ class NatsConsumer:
             "max_ack_pending": self._settings.max_ack_pending,
             **self._filter(link),
         }
+        what = f"CONSUMER.DURABLE.CREATE.{self._settings.stream}.{name}"
+        question = {"stream_name": self._settings.stream, "config": config}
+        made = await link.ask(what, question)
         for _ in range(TRIES):
-            made = await link.ask(
-                f"CONSUMER.DURABLE.CREATE.{self._settings.stream}.{name}",
-                {"stream_name": self._settings.stream, "config": config},
-            )
             if not isinstance(made, Fault) or made.err_code != _SUBJECT_NOT_TAKEN:
                 break
             await ensure_stream(link, sorted(self._topics))  # others have changed it since, and knew of theirs only
+            made = await link.ask(what, question)
         if isinstance(made, Fault):
             raise link.failure(f"consumer {name} cannot be made", made)
 
