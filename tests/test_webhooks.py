@@ -168,6 +168,44 @@ async def test_a_receiver_that_asks_to_wait_is_not_asked_before(status: int, as_
     assert "has asked to wait" in second.reason
     assert not first.permanent
     assert not second.permanent
+    assert 90 < second.after <= first.after <= 100
+    assert (first.sent, second.sent) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "asked, after",
+    [
+        ("7200", 3600.0),
+        ("9" * 400, 3600.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 3600.0),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 3600.0),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0),
+        ("Fri, 31 Dec 1999 23:59:59 -0000", 0.0),
+        *((text, None) for text in ("", "-5", "1.5", "soon", "٣", f"Fri, 31 Dec 1999 23:59:59 +{10**20}", "1, 2")),
+    ],
+)
+async def test_nobody_is_waited_for_longer_than_an_hour_or_for_what_is_no_time(asked: str, after: float | None) -> None:
+    async def answer(_: Request) -> Answer:
+        return Answer(503, {"retry-after": asked}, b"not now")
+
+    async with HttpServer(answer) as server, publishing(server) as publisher:
+        (refused,) = await publisher.publish([message(1)])
+        await publisher.publish([message(1)])
+        assert len(server.requests) == (1 if after else 2)
+    assert ("asks to wait" in refused.reason) is (after is not None)
+    assert refused.after == (after or 0.0)
+
+
+@pytest.mark.parametrize("status", [400, 500, 502])
+async def test_other_answers_cannot_ask_to_wait(status: int) -> None:
+    async def answer(_: Request) -> Answer:
+        return Answer(status, {"retry-after": "100"})
+
+    async with HttpServer(answer) as server, publishing(server) as publisher:
+        (refused,) = await publisher.publish([message(1)])
+        await publisher.publish([message(1)])
+        assert len(server.requests) == 2
+    assert refused.after == 0.0
 
 
 async def test_after_the_wait_it_is_asked_again() -> None:

@@ -35,6 +35,10 @@ class Refused(msgspec.Struct, frozen=True):
     reason: str
     permanent: bool = False
     """Trying again is no use: the message is too large, or its topic may not exist."""
+    after: float = 0.0
+    """Seconds before which the broker does not want to be asked again, where it says so."""
+    sent: bool = True
+    """False: it was kept back, since the broker has asked to wait; nothing is known against this message."""
 
 
 class Incoming(msgspec.Struct, gc=False):

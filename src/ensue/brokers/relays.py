@@ -127,8 +127,11 @@ class Publishing:
         except (BrokerUnavailable, BrokerRefused) as error:
             self._opened = False
             return self._held(len(deliveries), str(error))
-        if len(results) > 1 and all(each is not None and not each.permanent for each in results):
-            return self._held(len(results), f"it takes none of {len(results)} messages: {results[0].reason}")  # type: ignore[union-attr]
+        sent = [each for each in results if each is None or each.sent]
+        refused = [each for each in sent if each is not None and not each.permanent]
+        if len(refused) == len(sent) > 1:
+            after = max(each.after for each in refused)
+            return self._held(len(results), f"it takes none of {len(sent)} messages: {refused[0].reason}", after)
         self._failures = 0
         return [None if each is None else _outcome(each) for each in results]
 
@@ -139,9 +142,9 @@ class Publishing:
         content_type, headers, body = self._write(recorded, self._source, broker.binding)
         return Outgoing(topic, recorded.key, recorded.id_text, content_type, headers, body)
 
-    def _held(self, count: int, reason: str) -> list[Outcome]:
+    def _held(self, count: int, reason: str, after: float = 0.0) -> list[Outcome]:
         """Nothing is wrong with the events: wait, longer each time, and begin again with all of them."""
-        wait = min(_LONGEST_HOLD, 0.5 * 2.0 ** min(self._failures, 10))
+        wait = max(after, min(_LONGEST_HOLD, 0.5 * 2.0 ** min(self._failures, 10)))
         self._failures += 1
         return [Hold(wait, reason)] * count
 
@@ -151,4 +154,7 @@ class Publishing:
 
 
 def _outcome(refused: Refused) -> Outcome | Exception:
-    return Park(refused.reason) if refused.permanent else BrokerUnavailable(refused.reason)
+    """Say what becomes of one message that was not taken while others were: only its key waits, if it was sent."""
+    if not refused.sent:
+        return Hold(refused.after, refused.reason)
+    return Park(refused.reason) if refused.permanent else BrokerUnavailable(refused.reason, after=refused.after)

@@ -35,8 +35,10 @@ TOLERANCE = timedelta(minutes=5)
 _PREFIX = "whsec_"
 _OPTIONS = ("timeout", "ca", "cert", "key", "secret_env", "most")
 _LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+_ASKING = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _GONE_ELSEWHERE = (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT)
 _TOLD = 200  # characters of an answer that are quoted
+_LONGEST_WAIT = 3600.0  # seconds; a receiver that asks for more is asked again all the same
 
 
 # --- signing
@@ -218,7 +220,8 @@ class WebhookPublisher:
     async def _post(self, client: httpx.AsyncClient, message: Outgoing) -> Refused | httpx.TransportError | None:
         now = asyncio.get_running_loop().time()
         if now < self._not_before:
-            return Refused(f"the receiver has asked to wait {self._not_before - now:.0f} s more")
+            wait = self._not_before - now
+            return Refused(f"the receiver has asked to wait {wait:.0f} s more", after=wait, sent=False)
         try:
             signed = self._broker.signing.sign(message.id, datetime.now(UTC), message.body)
             headers = {"content-type": message.content_type, **message.headers, **signed}
@@ -240,9 +243,9 @@ class WebhookPublisher:
             elsewhere = answer.headers["location"]
             told += f": a redirect to {elsewhere[:_TOLD]}, which is not followed; if it is right, write it as the URL"
             return Refused(told, permanent=status in _GONE_ELSEWHERE)
-        if (wait := _retry_after(answer)) is not None and status in (429, 503):
+        if status in _ASKING and (wait := _retry_after(answer)) is not None:
             self._not_before = max(self._not_before, asyncio.get_running_loop().time() + wait)
-            return Refused(f"{told}, and asks to wait {wait:.0f} s")
+            return Refused(f"{told}, and asks to wait {wait:.0f} s", after=wait)
         if words := await _beginning(answer):
             told += f": {words}"
         return Refused(told, permanent=400 <= status < 500 and status not in _LATER)
@@ -268,13 +271,15 @@ class WebhookPublisher:
 
 
 def _retry_after(answer: httpx.Response) -> float | None:
-    """Return the seconds of Retry-After, which is a number or a date; None for what is neither."""
+    """Return the seconds of Retry-After, a number or a date, at most an hour; None for what is neither."""
     text = answer.headers.get("retry-after", "").strip()
     if text.isascii() and text.isdecimal():
-        return float(text[:9])
-    with contextlib.suppress(ValueError, TypeError):
+        return min(_LONGEST_WAIT, float(text[:9]))
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
         moment = parsedate_to_datetime(text)
-        return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+        if moment.tzinfo is None:  # the zone -0000, which says that it is in UTC
+            moment = moment.replace(tzinfo=UTC)
+        return min(_LONGEST_WAIT, max(0.0, (moment - datetime.now(UTC)).total_seconds()))
     return None
 
 

@@ -371,7 +371,7 @@ class Runner:
             case Park(reason):
                 step, delay = "wait", None
             case Failure(reason=reason, trace=trace):
-                delay = self.subscription.retry.wait(attempt)
+                delay = max(self.subscription.retry.wait(attempt), outcome.after)
                 if outcome.final or self.subscription.retry.spent(attempt, since_first):
                     step, delay = "wait", None
             case _:  # pragma: no cover: Done is not parked
