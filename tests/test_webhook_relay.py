@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ensue import App, Backoff, IntegrationEvent
-from ensue.brokers.webhooks import new_secret
-from ensue.contracts.cloudevents import parse
+from ensue.brokers.webhooks import Secrets, new_secret, receive
+from ensue.contracts.cloudevents import CloudEvent, parse
 from ensue.subscriptions.operating import Filter
 from tests.http_server import Answer, HttpServer, Request
 from tests.patience import until
@@ -73,6 +74,26 @@ async def test_the_next_try_of_a_key_comes_when_the_receiver_wants_it(app: App, 
     (_, _, first), (_, _, second), *_ = receiver.asked
     assert second - first >= (2.0 if as_date else 3.0)  # a date has no fractions of a second
     assert not app.operations.dead_letters(Filter(waiting_only=False))
+
+
+async def test_everything_that_a_receiver_relies_on_is_signed(app: App) -> None:
+    received: list[CloudEvent] = []
+
+    async def answer(request: Request) -> Answer:
+        received.append(receive(request.headers, request.body, Secrets(os.environ["HOOK_SECRET"])))
+        assert not [name for name in request.headers if name.startswith("ce-")]
+        return Answer()
+
+    async with HttpServer(answer) as server:
+        app.relay(f"{server.url}?secret_env=HOOK_SECRET", Billed)
+        async with app.running():
+            await asyncio.to_thread(record, app, Billed(order="a", n=1))
+            await until(lambda: received)
+    (recorded,) = app.read(types=[Billed])
+    (event,) = received
+    assert event.events == (Billed(order="a", n=1),)
+    assert (event.type, event.source, event.key) == ("test.hooks.billed.v1", "urn:ensue:billing", "a")
+    assert (event.uuid, event.metadata.correlation_id) == (recorded.id, recorded.correlation_id)
 
 
 async def test_the_wait_is_kept_with_the_parked_key_and_nothing_else_counts_as_failed(app: App) -> None:

@@ -7,7 +7,7 @@ events: it carries messages, and says of each whether the broker has it for good
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -134,6 +134,16 @@ class Broker(Protocol):
     def consumer(self, topics: Sequence[str], group: str) -> Consumer:
         """Return a reader of these topics, for a durable consumer or group of this name."""
         ...
+
+
+@runtime_checkable
+class SignsBodies(Protocol):
+    """An ability of a broker: it signs the body of a message, and nothing else.
+
+    So everything that the receiver relies on has to be in the body: its relays write CloudEvents in structured mode.
+    """
+
+    signs_bodies: ClassVar[Literal[True]]
 
 
 def partition_topic(topic: str, partition: int, partitions: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from ensue.brokers.broker import Broker, Outgoing, Refused, partition_topic
+from ensue.brokers.broker import Broker, Outgoing, Refused, SignsBodies, partition_topic
 from ensue.brokers.choosing import broker_at
 from ensue.contracts.cloudevents import binary, source_of, structured
 from ensue.errors import BrokerRefused, BrokerUnavailable, DeclarationError
@@ -59,7 +59,7 @@ def relay(
     topic: Topic = topic_of,
     partitions: int = 1,
     window: int = 500,
-    mode: Mode = "binary",
+    mode: Mode | None = None,
     start: Start = "now",
     retry: Backoff = Backoff(),
 ) -> tuple[Relay, Subscription]:
@@ -77,11 +77,9 @@ def relay(
                 "leave the service. Make one of it with @app.translate(…)"
             )
         topics[each.__type__] = checked_topic(topic(each), each, label)
-    if mode not in get_args(Mode):
-        raise DeclarationError(f"{label!r}: mode={mode!r}: use 'binary' or 'structured'")
     if not isinstance(window, int) or window < 1:
         raise DeclarationError(f"{label!r}: window={window!r}: at least 1 message in flight")
-    made = Relay(url, broker, service, topics, partitions, mode)
+    made = Relay(url, broker, service, topics, partitions, _checked_mode(mode, broker, label))
     subscription = Subscription(
         name=label,
         types=tuple(topics),
@@ -94,6 +92,19 @@ def relay(
         timeout=None,  # the broker's address has one
     )
     return made, subscription
+
+
+def _checked_mode(mode: Mode | None, broker: Broker, label: str) -> Mode:
+    if mode is not None and mode not in get_args(Mode):
+        raise DeclarationError(f"{label!r}: mode={mode!r}: use 'binary' or 'structured'")
+    if not isinstance(broker, SignsBodies):
+        return mode or "binary"
+    if mode == "binary":
+        raise DeclarationError(
+            f"{label!r}: mode='binary' writes the type, the source and the key as headers, and only the body "
+            "of a webhook is signed: leave mode= out, and all of it is in the body"
+        )
+    return "structured"
 
 
 def checked_topic(topic: object, event: type[IntegrationEvent], label: str) -> str:

@@ -1,8 +1,9 @@
 """Webhooks: events POSTed to a URL as CloudEvents over HTTP, signed by the Standard Webhooks convention.
 
 https://www.standardwebhooks.com: `webhook-id` is the event's id, the same for every attempt; `webhook-signature` holds
-HMAC-SHA256 of id, time and body for each secret that counts. `receive` is the other end, and `Receiver` is that end as
-an ASGI application.
+HMAC-SHA256 of id, time and body for each secret that counts. Headers are not signed: so events travel in structured
+mode, where all of their attributes are in the body. `receive` is the other end, and `Receiver` is that end as an ASGI
+application.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import httpx
 
 from ensue.brokers.address import Address
 from ensue.brokers.broker import Consumer, Outgoing, Refused
-from ensue.contracts.cloudevents import HTTP, Binding, CloudEvent, Headers, parse
+from ensue.contracts.cloudevents import HTTP, STRUCTURED, Binding, CloudEvent, Headers, parse
 from ensue.errors import BrokerRefused, BrokerUnavailable, DeclarationError, MalformedMessage, UnverifiedMessage
 
 TOLERANCE = timedelta(minutes=5)
@@ -123,6 +124,7 @@ class Webhooks:
     protocol: ClassVar[str] = "http"
     binding: ClassVar[Binding] = HTTP
     shares: ClassVar[bool] = False
+    signs_bodies: ClassVar[Literal[True]] = True
 
     def __init__(self, address: Address, signing: Secrets | None = None) -> None:
         """Take the secrets, or find them in the environment variable that the URL names, separated by spaces.
@@ -307,17 +309,17 @@ def receive(
     """Verify a request and return its event. Pure: it reads nothing but its arguments and the clock.
 
     Raises `UnverifiedMessage` if it was not signed by one who has a secret, or too long ago, and `MalformedMessage` if
-    it is no CloudEvent. The same event may come again: handle it once by its id, or let the inbox do so.
-
-    In binary mode the signature covers id, time and body; the other headers are as safe as the connection.
+    it is no CloudEvent in structured mode: in binary mode the attributes are headers, which the signature does not
+    cover. The same event may come again: handle it once by its id, or let the inbox do so.
     """
-    id = signing.verify(headers, body, now=now, tolerance=tolerance)
-    content_type = _header(headers, "content-type")
-    event = parse(headers, body, content_type=content_type, binding=HTTP)
-    structured = (content_type or "").lower().startswith("application/cloudevents")
-    if not structured and event.id != id:
-        raise UnverifiedMessage(f"the event says that its id is {event.id!r}, and was signed as {id!r}")
-    return event
+    signing.verify(headers, body, now=now, tolerance=tolerance)
+    kind = _header(headers, "content-type") or ""
+    if not kind.lower().startswith("application/cloudevents"):
+        raise MalformedMessage(
+            f"the request is {kind or 'of no content type'}: send events in structured mode, as {STRUCTURED}; "
+            "the signature covers the body, and no attribute that is a header"
+        )
+    return parse({}, body, content_type=kind)
 
 
 Scope = Mapping[str, Any]
