@@ -212,10 +212,11 @@ class Between(Declares):
             **options,
         )
         self.declarations.subscribe(made.subscription)
+        self.declarations.receivers.append(made)
         how = "inbox" if function is None else "receive"
         self.declarations.handlers.append(Handler(name, how, types, function, self._module))
         naming = options.get("topic", topic_of)
         self.declarations.readings.extend(
-            Reading(event=each, channel=naming(each), source=str(Address(source)), consumer=made.group)
+            Reading(event=each, channel=naming(each), source=str(Address(source)), consumer=made.source.group)
             for each in types
         )

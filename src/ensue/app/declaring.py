@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
 from ensue.aggregates import Aggregate, Decider, DecidingRepository, Repository, Snapshots
 from ensue.app.recording import Recording
+from ensue.brokers.receivers import Receiver
 from ensue.contracts import Publication, Reading
 from ensue.errors import DeclarationError, DuplicateName
 from ensue.events import Event, IntegrationEvent, SourcedEvent, stored_types
@@ -114,6 +115,7 @@ class Declarations:
     """What is published, and where."""
     readings: list[Reading] = field(default_factory=list[Reading])
     """What is read of other services, and from where."""
+    receivers: list[Receiver] = field(default_factory=list[Receiver])
     entities: list[type] = field(default_factory=list[type])
     """Classes of which, and of those derived from them, entities record in this application's log."""
 

@@ -137,6 +137,18 @@ class Broker(Protocol):
 
 
 @runtime_checkable
+class Redelivers(Protocol):
+    """An ability of a broker: it can tell for how long it may deliver a message again."""
+
+    async def redelivers_for(self, topics: Sequence[str]) -> float | None:
+        """Return the seconds, of the topic that keeps its messages for longest; None: no limit is set, or known.
+
+        It makes nothing, and disturbs no consumer. Raises as `Publisher.open`.
+        """
+        ...
+
+
+@runtime_checkable
 class SignsBodies(Protocol):
     """An ability of a broker: it signs the body of a message, and nothing else.
 

@@ -159,6 +159,29 @@ class Kafka:
             kind = BrokerUnavailable if error.retriable else BrokerRefused
             raise kind(f"{self.address}: topic {topic!r} is missing and cannot be made: {told}")
 
+    async def redelivers_for(self, topics: Sequence[str]) -> float | None:
+        """Return the longest retention of the topics: who sets a group back reads all that is there.
+
+        None if one is kept without end, or only compacted. Kafka removes whole segments, so some a little later.
+        """
+        resource, topic_kind = admin.config_resource.ConfigResource, admin.config_resource.ConfigResourceType.TOPIC
+        wanted = dict.fromkeys(("retention.ms", "cleanup.policy"))
+        client = admin.AIOKafkaAdminClient(**self.settings())
+        try:
+            async with self.in_our_words():
+                await client.start()
+                answers = await client.describe_configs([resource(topic_kind, topic, wanted) for topic in topics])
+        finally:
+            await _leave(client.close())
+        longest: float | None = None
+        for _, _, _, _, entries in (found for answer in answers for found in answer.resources if found[0] == 0):
+            told = {entry[0]: entry[1] for entry in entries}
+            retention = int(told.get("retention.ms", -1))
+            if retention < 0 or "delete" not in told.get("cleanup.policy", "delete"):
+                return None
+            longest = max(longest or 0.0, retention / 1000)
+        return longest
+
 
 def _one_of(address: Address, option: str, known: Sequence[str]) -> str:
     value = address.options.get(option, known[0])

@@ -66,6 +66,7 @@ def examine(target: Target) -> Iterator[Finding]:
     yield from _leases(target, standings, workers)
     yield from _progress(standings)
     yield from _held(standings)
+    yield from _windows(target)
     yield from _holders(target)
     yield from _dead_letters(target, standings)
 
@@ -240,6 +241,33 @@ def _held(standings: list[Standing]) -> Iterator[Finding]:
                 f"{count(standing.behind, 'event')} wait: {line(held.reason)[:200]}",
                 mend=f"bring back what it needs; then it goes on by itself (next try: {until(held.again_at)})",
             )
+
+
+def _windows(target: Target) -> Iterator[Finding]:
+    windows = target.app.operations.windows()
+    for each in windows:
+        if each.failure is not None:
+            yield Finding(
+                check="receivers",
+                level="note",
+                what=f"the broker of {each.subscription} cannot be asked from here: {line(each.failure)}",
+                mend="start the broker, or correct the URL; nothing is received before that, and nothing is lost",
+            )
+        elif each.too_short:
+            yield _wrong(
+                "receivers",
+                f"{each.subscription} knows for {span(each.keep)} that it has taken a message in, and its broker may "
+                f"deliver it again for {span(each.redelivers_for or 0.0)}: after that it would have its effect twice",
+                "give the receiver a longer keep=, or let the broker keep messages for less",
+            )
+    if windows and not any(each.failure or each.too_short for each in windows):
+        known = sum(each.redelivers_for is not None for each in windows)
+        yield Finding(
+            check="receivers",
+            level="ok",
+            what=f"{count(len(windows), 'receiver')}; {known} of them with a broker that says for how long it delivers "
+            "again, and none forgets sooner",
+        )
 
 
 def _holders(target: Target) -> Iterator[Finding]:
