@@ -211,7 +211,12 @@ class BrokerError(EnsueError):
 
 
 class BrokerUnavailable(BrokerError):
-    """The broker cannot be reached, or broke off the connection."""
+    """The broker cannot be reached, broke off the connection, or wants to be asked later."""
+
+    def __init__(self, message: str, *, after: float = 0.0) -> None:
+        super().__init__(message)
+        self.after = after
+        """Seconds before which it does not want to be asked again, where it says so."""
 
 
 class BrokerRefused(BrokerError):

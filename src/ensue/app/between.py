@@ -69,7 +69,7 @@ class Between(Declares):
         topic: Topic = topic_of,
         partitions: int = 1,
         window: int = 500,
-        mode: Mode = "binary",
+        mode: Mode | None = None,
         start: Start = "now",
         retry: Backoff = Backoff(),
     ) -> None:
@@ -77,7 +77,8 @@ class Between(Declares):
 
         The scheme of the URL says which broker: `nats`, `kafka`, `amqp`, `redis`, or `https` for webhooks. An event
         counts as published once the broker has acknowledged it for good, with the event's id as the message's. They
-        travel as CloudEvents, in `mode` "binary" or "structured".
+        travel as CloudEvents, in `mode` "binary" unless you say "structured"; to webhooks always structured, since only
+        the body is signed.
 
         `topic` names the subject, topic or routing key of an event class: its wire type unless you say otherwise.
         `partitions` is into how many parts the work is cut, and the topic too where the broker does not do that itself

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from ensue.brokers.broker import Broker, Consumer, Incoming, partition_topic
 from ensue.brokers.inbox import Inbox, forget
@@ -59,12 +60,20 @@ class Source:
 class Receiving:
     """Receives for the holder of some slots: usually one partition, none or several after a repartition."""
 
-    def __init__(self, lines: Sequence[Line]) -> None:
+    def __init__(self, lines: Sequence[Line], watch: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
+        """Take also what watches meanwhile, until all of them have ended."""
         self._lines = lines
+        self._watch = watch
 
     async def work(self) -> None:
         """Work on all of them."""
-        await asyncio.gather(*(line.work() for line in self._lines))
+        watching = None if self._watch is None else asyncio.ensure_future(self._watch())
+        try:
+            await asyncio.gather(*(line.work() for line in self._lines))
+        finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.wait([watching])
 
     def pause(self, paused: bool) -> None:
         """Fetch nothing more, or go on."""

@@ -27,7 +27,7 @@ def register(log: Log, declared: Iterable[Subscription]) -> Steps[list[str]]:
     wanted = {each.name: each for each in declared}
     known: dict[str, tuple[str, ...]] = {}
     reached: dict[str, int] = {}
-    for name, _, _, _, checkpoint, _, _, _, _, types in (yield Call(sql["progress"])):
+    for name, _, _, _, checkpoint, *_, types in (yield Call(sql["progress"])):
         known[name] = tuple(msgspec.json.decode(types, type=list[str]))
         reached[name] = min(checkpoint, reached.get(name, checkpoint))
     vanished = [name for name in known if name not in wanted]

@@ -12,8 +12,10 @@ from typing import ClassVar
 
 from ensue.brokers.address import Address
 from ensue.brokers.kafka.consuming import KafkaConsumer
+from ensue.brokers.kafka.link import in_our_words
 from ensue.brokers.kafka.publishing import KafkaPublisher
 from ensue.brokers.kafka.settings import Settings
+from ensue.brokers.kafka.topics import longest_retention
 from ensue.contracts.cloudevents import KAFKA, Binding
 
 
@@ -35,6 +37,14 @@ class Kafka:
 
     def consumer(self, topics: Sequence[str], group: str) -> KafkaConsumer:
         return KafkaConsumer(self._settings, topics, group)
+
+    async def redelivers_for(self, topics: Sequence[str]) -> float | None:
+        """Return the longest retention of the topics: who sets a group back reads all that is there.
+
+        None if one is kept without end, or only compacted. Kafka removes whole segments, so some a little later.
+        """
+        async with in_our_words(self._settings):
+            return await longest_retention(self._settings, topics)
 
 
 __all__ = ["Kafka"]

@@ -1,8 +1,8 @@
-"""The topics: made if they are missing."""
+"""The topics: made if they are missing, and for how long they keep their messages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ensue.brokers.kafka.client import admin, errors
@@ -39,3 +39,23 @@ def _check(settings: Settings, answers: Iterable[Any]) -> None:
         told = next((part for part in text if part), error.description)
         kind = BrokerUnavailable if error.retriable else BrokerRefused
         raise kind(f"{settings.address}: topic {topic!r} is missing and cannot be made: {told}")
+
+
+async def longest_retention(settings: Settings, topics: Sequence[str]) -> float | None:
+    """Return the longest retention of the topics, in seconds; None if one is kept without end, or only compacted."""
+    resource, topic_kind = admin.config_resource.ConfigResource, admin.config_resource.ConfigResourceType.TOPIC
+    wanted = dict.fromkeys(("retention.ms", "cleanup.policy"))
+    client = admin.AIOKafkaAdminClient(**connecting(settings))
+    try:
+        await client.start()
+        answers = await client.describe_configs([resource(topic_kind, topic, wanted) for topic in topics])
+    finally:
+        await leave(client.close())
+    longest: float | None = None
+    for _, _, _, _, entries in (found for answer in answers for found in answer.resources if found[0] == 0):
+        told = {entry[0]: entry[1] for entry in entries}
+        retention = int(told.get("retention.ms", -1))
+        if retention < 0 or "delete" not in told.get("cleanup.policy", "delete"):
+            return None
+        longest = max(longest or 0.0, retention / 1000)
+    return longest

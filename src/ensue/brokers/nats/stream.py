@@ -50,6 +50,17 @@ async def ensure_stream(link: Link, topics: Sequence[str]) -> bool:
     raise BrokerUnavailable(f"{settings.address}: stream {name} is being changed by others all the time")
 
 
+async def longest_age(link: Link) -> float | None:
+    """Return the seconds after which the stream removes a message; None if it never does, or is not there."""
+    name = link.settings.stream
+    found = await link.ask(f"STREAM.INFO.{name}")
+    if isinstance(found, Fault):
+        if found.err_code == STREAM_NOT_FOUND:
+            return None
+        raise link.failure(f"stream {name}", found)
+    return found["config"].get("max_age", 0) / _SECOND or None
+
+
 def _configuration(settings: Settings, topics: Sequence[str]) -> dict[str, Any]:
     return {
         "name": settings.stream,
