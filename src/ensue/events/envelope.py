@@ -40,6 +40,8 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.Raw(_encode({name: value for name in _EXTRA if (value := getattr(self, name))}))
 
 
+RECEIVED_FROM = "received-from"
+"""The header of what was recorded because of a message: its source, another service."""
 _EXTRA = ("actor", "traceparent", "headers")
 _encode = msgspec.json.Encoder().encode
 _NOTHING = Metadata()
