@@ -189,13 +189,13 @@ class Store(Generic[S]):
 
     def history(self, id: AggregateId, *, after: int = 0, until: int | None = None) -> Steps[list[Change]]:
         """Read the events of an aggregate behind one version and up to another, with what each has changed."""
-        stream, found, after = self.model.stream(id), list[Recorded[Any]](), 0
+        stream, found, position = self.model.stream(id), list[Recorded[Any]](), 0
         while True:
-            rows = yield from self.log.read(Selection(stream=stream, after=after), _PAGE)
+            rows = yield from self.log.read(Selection(stream=stream, after=position), _PAGE)
             found += rows
             if len(rows) < _PAGE:
                 break
-            after = rows[-1].position
+            position = rows[-1].position
         if not found:
             raise AggregateNotFound(self.model.name, str(id))
         wanted = [each for each in found if until is None or (each.version or 0) <= until]

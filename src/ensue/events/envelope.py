@@ -92,6 +92,14 @@ def restored(metadata: Metadata) -> Generator[None]:
         _current.reset(token)
 
 
+@contextmanager
+def because_of(id: str) -> Generator[None]:
+    """Give every event recorded inside the metadata that is current, with an event just recorded here as its cause."""
+    about = _current.get()
+    with restored(msgspec.structs.replace(about, correlation_id=about.correlation_id or id, causation_id=id)):
+        yield
+
+
 def _text(name: str, value: str | None, at_most: int | None = None) -> str | None:
     if value is not None and (fault := fault_in(value, at_most)):
         raise EventValueError(f"metadata {name} {fault}")
