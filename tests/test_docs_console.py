@@ -30,7 +30,7 @@ STEP = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 VARYING = {
-    r"(\d+\.\d|\d+) (s|min|h|d)( \d+ (s|min|h))?": "TIME",
+    r"(\d+\.\d|\d+) (ms|s|min|h|d)( \d+ (s|min|h))?": "TIME",
     r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z": "MOMENT",
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}": "ID",
     r"[\w.-]+:\d+:[0-9a-f]{8}": "WORKER",

@@ -60,6 +60,7 @@ ERRORS = {
     "RecordingError",
     "RenamedSubscription",
     "SecondAggregate",
+    "StillNeeded",
     "UndecodableEvent",
     "UnknownName",
     "UnverifiedMessage",

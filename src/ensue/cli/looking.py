@@ -33,7 +33,7 @@ from ensue.cli.output import (
     table,
 )
 from ensue.cli.target import Target, find_log
-from ensue.errors import UnknownName
+from ensue.errors import AggregateNotFound, UnknownName
 from ensue.events import Recorded
 from ensue.history import State
 from ensue.subscriptions.inspecting import Passage
@@ -64,8 +64,7 @@ def show(
     """
     target = find_log(app)
     if as_of is not None or at_version is not None or _names_stream(target.app, id):
-        then = None if as_of is None else parse_moment(as_of)
-        _show_state(target, target.app.history.state(id, at_version=at_version, as_of=then), json=json)
+        _show_state(target, _state_of(target.app, id, at_version, as_of), json=json)
         return
     operations = target.app.operations
     recorded = event_named(target.app, id)
@@ -94,6 +93,16 @@ def _entry(entry: Any) -> dict[str, Any]:
 def _names_stream(app: App, id: str) -> bool:
     name, dash, _ = id.partition("-")
     return bool(dash) and name in app.declarations.aggregates()
+
+
+def _state_of(app: App, stream: str, at_version: int | None, as_of: str | None) -> State:
+    then = None if as_of is None else parse_moment(as_of)
+    try:
+        return app.history.state(stream, at_version=at_version, as_of=then)
+    except AggregateNotFound:
+        if then is None:
+            raise
+        raise UnknownName(f"stream {stream!r} had no events at {moment(then)}") from None
 
 
 def _show_state(target: Target, found: State, *, json: bool) -> None:
