@@ -115,6 +115,20 @@ def test_old_events_go_and_event_sourced_ones_stay(app: App) -> None:
     assert record(app, Told()).position == 8
 
 
+def test_event_sourced_events_stay_also_where_their_class_is_not_known(app: App) -> None:
+    plants = app.repository(Plant)
+    with plants.edit("1", create=True) as plant:
+        plant.apply(Grown())
+        plant.apply(Grown())
+    record(app, Told())
+    place = app.log.place
+    with app.transaction() as connection:
+        events = f"{place.schema}{'.' if place.url.startswith('postgresql') else '_'}events"
+        connection.execute(f"update {events} set type = 'test.prune.no class' where kind = 'sourced'")
+    assert prune(app).events == 0
+    assert positions(app) == [1, 2, 3]
+
+
 def test_only_what_is_older_than_asked_goes(app: App) -> None:
     for n in range(4):
         record(app, Noted(about="a", n=n))
