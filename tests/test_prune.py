@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -543,6 +544,24 @@ def test_prune_shows_asks_and_does_it(shop: Shop) -> None:
     assert again["plan"]["events"] == 0
     assert [each["events"] for each in again["pruned"]] == [1]
     assert "Placed.v1       1     1   1  20" in shop.good("prune", "--older-than", "2100-01-01", "--dry-run").out
+
+
+def test_prune_may_be_broken_off_with_ctrl_c(shop: Shop) -> None:
+    shop.good("migrate")
+    for name in ("mail", "stock"):
+        shop.app.operations.retire(name, actor="anna", reason="nobody is to wait for them")
+    for _ in range(5):
+        shop.record(*["good"] * 2000)
+    process = shop.start("prune", "--older-than", "2100-01-01", "--yes", "--app", "shop:app")
+    until_sync(shop.app.history.pruned, "something is pruned")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    gone = sum(each.events for each in shop.app.history.pruned())
+    assert len(positions(shop.app)) == 10_000 - gone
+    assert process.returncode == 0 or "Broken off. What has been deleted is written down" in said
+    assert "Traceback" not in said
+    shop.good("prune", "--older-than", "2100-01-01", "--yes")
+    assert positions(shop.app) == [10_000]
 
 
 def test_prune_refuses_and_says_why(shop: Shop) -> None:

@@ -66,14 +66,11 @@ def prune(
         if plan.needs:
             raise typer.Exit(1)
         return
-    if not plan.events and not plan.needs:
-        done = plan
-    else:
-        if not plan.needs and not yes:
-            if not json:
-                _show_types(plan)
-            confirm(f"Delete {count(plan.events, 'event')} for good?", yes=yes)
-        done = _prune(history, plan, type or [], who, reason)
+    if plan.events and not plan.needs and not yes:
+        if not json:
+            _show_types(plan)
+        confirm(f"Delete {count(plan.events, 'event')} for good?", yes=yes)
+    done = _prune(history, plan, type or [], who, reason)
     if json:
         print_json(done)
     elif done.events:
