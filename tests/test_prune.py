@@ -276,6 +276,25 @@ async def test_what_is_parked_or_queues_behind_it_stays(app: App) -> None:
     assert positions(app) == [10]
 
 
+async def test_what_is_parked_stays_though_its_type_is_wanted_no_more(app: App) -> None:
+    @app.on(Noted, Unread, name="changing", start="beginning")
+    def changing(event: Noted | Unread) -> Park:
+        return Park("no")
+
+    app.migrate()
+    record(app, Unread(about="a"), Unread(about="b"))
+    await work(app)
+    later = App("keeper", app.log.place.url, schema=app.log.place.schema)
+    later.on(Noted, name="changing")(changing)
+    later.migrate()
+    record(app, *[Told()] * 2)
+    async with later.running(lease=1.0):
+        head = later.operations.horizon()
+        await until(lambda: all(each.checkpoint >= head for each in later.operations.standings()))
+    assert prune(later).events == 1
+    assert positions(later) == [1, 2, 4]
+
+
 async def test_an_event_without_a_key_that_is_parked_stays(app: App) -> None:
     @app.on(Told, name="refusing", start="beginning")
     def refusing(event: Told) -> Park | None:
