@@ -39,7 +39,7 @@ STEP = re.compile(
 VARYING = {
     r"nats://(localhost|127\.0\.0\.1):\d+": "NATS",
     r"(Multiple exceptions: )?\[Errno \d+\].*": "ERROR",
-    r"(\d+\.\d|\d+) (s|min|h|d)( \d+ (s|min|h))?": "TIME",
+    r"(\d+\.\d|\d+) (ms|s|min|h|d)( \d+ (s|min|h))?": "TIME",
     r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z": "MOMENT",
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}": "ID",
     r"[\w.-]+:\d+:[0-9a-f]{8}": "WORKER",

@@ -61,6 +61,7 @@ ERRORS = {
     "RecordingError",
     "RenamedSubscription",
     "SecondAggregate",
+    "StillNeeded",
     "UndecodableEvent",
     "UnknownName",
     "UnverifiedMessage",

@@ -24,6 +24,7 @@ EnsueError
 ├── UnusableContract             a contract file cannot be read, or cannot be put in other words
 ├── MalformedMessage             a broker's message is no event
 ├── UnverifiedMessage            a webhook is not signed as it should be
+├── StillNeeded                  events cannot be pruned: somebody needs them
 ├── UnknownName                  no such event, subscription or dead letter
 ├── DatabaseUnavailable          the database did not answer
 ├── BrokerError                  a broker cannot be used
@@ -196,6 +197,10 @@ class MalformedMessage(EnsueError):
 
 class UnverifiedMessage(EnsueError):
     """A webhook was not signed with one of the secrets, or too long ago."""
+
+
+class StillNeeded(EnsueError):
+    """Events cannot be pruned: a subscription has not passed them, a hold keeps them, or they are kept for ever."""
 
 
 class UnknownName(EnsueError, LookupError):

@@ -27,6 +27,7 @@ from ensue.brokers.preparing import prepare
 from ensue.contracts import Service, check_contracts
 from ensue.errors import DeclarationError
 from ensue.events import Event, Receipt, stored_types
+from ensue.history import History
 from ensue.log import (
     ANY,
     AggregateRule,
@@ -93,6 +94,10 @@ class App(Declaring, Between):
         self._recording = Recording(self.log, self.declarations.guards, self.record, self._migrated_first)
         self.operations = Operations(self.log, self.declarations)
         """What operators do: look, retry, skip, discard, pause."""
+        self.history = History(
+            self.log, self._recording, self.declarations.aggregates, lambda: self.declarations.names_of("relay")
+        )
+        """Looking back: what caused what, what was at a moment, how much of the past is kept."""
         self._migrates = migrate
         self._migrated_here = False
         self._anchor: sqlite3.Connection | None = None

@@ -134,6 +134,14 @@ class Declarations:
             for name, each in self.subscriptions.items()
         }
 
+    def names_of(self, how: str) -> set[str]:
+        """Return the names of the handlers that are declared in one way."""
+        return {each.name for each in self.handlers if each.how == how}
+
+    def aggregates(self) -> dict[str, type[Aggregate] | Decider[Any, Any, Any]]:
+        """Return the aggregates that have a repository, by what their streams begin with."""
+        return {each.name: each.aggregate for each in self.repositories}
+
     def subscribe(self, subscription: Subscription) -> None:
         """Add a subscription; raise `DuplicateName` if its name is taken."""
         if subscription.name in self.subscriptions:
