@@ -101,8 +101,9 @@ def texts(app: App) -> list[str]:
 def test_one_event_can_be_given_in_arguments(app: App, sql: Sql) -> None:
     sql.record("""'{"text": "one"}', type => 'test.function.noted'""")
     receipt = sql.record(
-        """'{"text":  "two"}', 'notes', type => 'test.function.noted', kind => 'sourced', key => 'k', metadata => '{"actor": "anna"}',
-        id => '01a2077a-4802-7b5d-87b9-bbcb1198236c', correlation_id => 'a', causation_id => 'b'"""
+        """'{"text":  "two"}', 'notes', type => 'test.function.noted', kind => 'sourced', key => 'k',
+        metadata => '{"actor": "anna"}', id => '01a2077a-4802-7b5d-87b9-bbcb1198236c',
+        correlation_id => 'a', causation_id => 'b'"""
     )
     one, two = app.read()
     assert (one.event, one.kind, one.own_key, one.metadata.causation_id) == (Noted(text="one"), "domain", None, None)
