@@ -16,7 +16,7 @@ from nats.js.errors import NotFoundError
 from ensue.brokers import broker_at
 from ensue.brokers.nats.consuming import counts
 from ensue.brokers.nats.link import Link
-from ensue.brokers.nats.stream import common_pattern, covers, is_subject
+from ensue.brokers.nats.stream import common_pattern, covers, ensure_stream, is_subject
 from ensue.errors import BrokerRefused, BrokerUnavailable, DeclarationError
 from tests.broker_servers import OwnNats, shared_nats
 from tests.broker_suite import Ability, Behaviour, Case, Own, Wanted, behaviours
@@ -143,6 +143,30 @@ async def test_subjects_are_added_and_what_others_have_set_stays(case: Case) -> 
             (refused,) = await publisher.publish([case.message(2, body=b"x" * 2000)])
             assert refused is not None
             assert refused.permanent  # it is larger than the stream allows
+
+
+async def test_a_subject_that_another_process_overwrites_at_that_moment_is_added_again(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that add subjects at once know of their own only. Older servers then refuse the consumer of the first."""
+    theirs = f"theirs-{case.mark}"
+    overwritten = False
+
+    async def ensure_and_overwrite(link: Link, topics: Sequence[str]) -> bool:
+        nonlocal overwritten
+        made = await ensure_stream(link, topics)
+        if not overwritten:
+            overwritten = True
+            async with jetstream(case.url) as streams:
+                await streams.update_stream(name=stream_of(case), subjects=[theirs])
+        return made
+
+    async with case.publisher(topics=[theirs]):
+        monkeypatch.setattr("ensue.brokers.nats.consuming.ensure_stream", ensure_and_overwrite)
+        await case.broker().consumer([case.topic], case.group).prepare()
+    async with case.publisher() as publisher, case.consumer() as consumer:
+        await published(publisher, case.messages(range(1)))
+        assert case.numbers(await fetched(consumer, 1)) == [0]
 
 
 async def test_a_stream_that_is_full_refuses_for_now(case: Case) -> None:

@@ -103,13 +103,6 @@ def test_what_the_document_says() -> None:
     assert message["headers"]["properties"]["ce_source"]["examples"] == ["urn:ensue:my%20shop"]
     assert message["payload"] == {"$ref": "#/components/schemas/Everything.v3"}
     assert message["bindings"]["kafka"]["key"] == {"type": "string"}
-    amqp = document["channels"]["amqp-shop"]
-    assert amqp["bindings"]["amqp"]["exchange"] == {
-        "name": "shop",
-        "type": "topic",
-        "durable": True,
-        "autoDelete": False,
-    }
     operations = document["operations"]
     assert operations["send-nats-shop.events"]["action"] == "send"
     assert len(operations["send-nats-shop.events"]["messages"]) == 2
@@ -121,6 +114,31 @@ def test_what_the_document_says() -> None:
     assert document["channels"]["Tree"]["address"] is None
     schemas = document["components"]["schemas"]
     assert schemas["Tree.v1.Node"]["properties"]["next"]["anyOf"][0] == {"$ref": "#/components/schemas/Tree.v1.Node"}
+
+
+def test_amqp_is_described_as_the_relay_publishes_and_the_receiver_reads(shop: App) -> None:
+    placed, paid = event("Placed", 1, order=int), event("Paid", 1, order=int)
+    shop.relay("amqp://user:word@broker/?exchange=orders", placed)
+    shop.relay("amqp://user:word@broker", placed, name="usual")
+    shop.inbox("amqp://user:word@broker/?exchange=payments", paid)
+    document = asyncapi(shop.service())
+    (found,) = node.parse(json.dumps(document))
+    assert found["errors"] == []
+    channels = document["channels"]
+    assert channels.keys() == {"amqp-orders-Placed.v1", "amqp-ensue-Placed.v1", "amqp-payments-Paid.v1"}
+    for exchange in ("orders", "ensue", "payments"):
+        (channel,) = (each for name, each in channels.items() if name.startswith(f"amqp-{exchange}-"))
+        assert channel["bindings"]["amqp"] == {
+            "is": "routingKey",
+            "exchange": {"name": exchange, "type": "topic", "durable": True, "autoDelete": False},
+            "bindingVersion": "0.3.0",
+        }
+    assert channels["amqp-payments-Paid.v1"]["address"] == "Paid.v1"
+    assert document["operations"]["receive-amqp-payments-Paid.v1-shop.inbox"]["bindings"]["amqp"] == {
+        "ack": True,
+        "x-queue": "shop.inbox",
+        "bindingVersion": "0.3.0",
+    }
 
 
 # --- Avro
@@ -350,7 +368,7 @@ def test_the_catalogue_is_one_page_that_needs_nothing_else(tmp_path: Path, capsy
         "orders &amp; co",
         "Money &lt;came&gt; &amp; &quot;went&quot;.",
         "&#x27;&lt;b&gt;&#x27; by default",
-        "(nats <code>paid</code> as <code>stock</code>)",
+        "(<code>paid</code> as <code>stock</code>)",
         "nobody here",
         "Its contract is in none of the folders.",
         "publishes and reads nothing",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ensue import App, DomainEvent, IntegrationEvent
+from ensue.brokers.relays import topic_of
 from ensue.cli import main
 from ensue.contracts import Folder, Publication, Reading, Service
 from ensue.contracts.folder import find_folders
@@ -69,8 +71,8 @@ def test_locking_writes_a_file_for_each_version_and_a_manifest(
     assert json.loads((tmp_path / "contracts" / "service.json").read_text()) == {
         "service": "shop",
         "publishes": [
-            {"event": "Paid", "version": 1, "type": "Paid.v1", "channel": None, "protocol": None},
-            {"event": "shop/Sent", "version": 1, "type": "shop/Sent.v1", "channel": None, "protocol": None},
+            {"event": "Paid", "version": 1, "type": "Paid.v1", "channel": None},
+            {"event": "shop/Sent", "version": 1, "type": "shop/Sent.v1", "channel": None},
         ],
         "reads": [],
     }
@@ -326,6 +328,27 @@ def test_run_and_migrate_are_refused_on_the_command_line(tmp_path: Path) -> None
 
 
 # --- what a service is
+
+
+def test_another_broker_is_no_other_contract(
+    shop: App, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paid, sent = event("Paid", 1, it=int), event("Sent", 1, it=int, with_service="other")
+
+    def declared(*urls: str, topic: Callable[[type], str] = topic_of) -> None:
+        made = App("shop", "memory://shop")
+        monkeypatch.setitem(globals(), "app", made)
+        for number, url in enumerate(urls):
+            made.relay(url, paid, name=f"relay-{number}", topic=topic)
+        made.inbox(urls[0], sent)
+
+    declared("nats://localhost/shop")
+    assert ensue(capsys, "lock", TARGET)[0] == 0
+    for urls in (["kafka://one:9092,two:9092"], ["amqps://user:word@host/"], ["redis://host", "nats://host/shop"]):
+        declared(*urls)
+        assert ensue(capsys, "check", TARGET)[0] == 0
+    declared("nats://localhost/shop", topic=lambda _: "elsewhere")
+    assert ensue(capsys, "check", TARGET)[0] == 1, "a channel is what services have agreed on"
 
 
 def test_what_a_service_publishes_and_reads(shop: App) -> None:

@@ -44,7 +44,7 @@ async def test_the_page_about_sql(own_postgres: OwnPostgres) -> None:
         seen.append(event)
 
     async with worker.running():
-        await until(lambda: seen and len(worker.operations.dead_letters()) == 2)  # what SQL recorded does not fit
+        await until(lambda: seen and len(worker.operations.dead_letters()) == 3)  # what SQL recorded does not fit
         worker.operations.decide(Filter(), "skip", actor="test", reason="test")
         await until(lambda: not worker.operations.dead_letters(Filter(waiting_only=False)))
     assert seen == [OrderPlaced(order=7, customer="berta", total="12.50")]

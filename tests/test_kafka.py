@@ -361,7 +361,7 @@ async def test_a_commit_that_fails_is_made_up_for(mock: MockKafka, topic: str, o
 async def test_a_consumer_says_when_no_broker_is_left(
     topic: str, opened: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ensue.brokers.kafka._PROOF_EVERY", 0.2)
+    monkeypatch.setattr("ensue.brokers.kafka.consuming._PROOF_EVERY", 0.2)
     async with OwnKafka() as server:
         consumer = broker_at(server.url).consumer([topic], topic)
         opened.append(consumer)

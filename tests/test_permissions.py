@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -45,6 +46,22 @@ def app(server: OwnPostgres, role: str) -> App:
         return Park("it is bad") if event.name == "bad" else None
 
     return app
+
+
+def test_a_role_that_prunes_needs_no_more_than_the_page_says(server: OwnPostgres) -> None:
+    grants = re.search(r"```sql\n(.*?)```", (PAGE.parent / "retention.md").read_text(), re.DOTALL)
+    assert grants
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("create role shop_pruner login")
+        connection.execute(grants[1].encode())
+    web, pruner = app(server, "shop_web"), app(server, "shop_pruner")
+    with web.transaction() as connection:
+        web.record(Later(), Later(), via=connection)
+    app(server, "postgres").operations.retire("greet", actor="test", reason="it has not passed them")
+    assert pruner.history.prune(datetime(2100, 1, 1, tzinfo=UTC), actor="test").events == 1
+    assert [each.events for each in pruner.history.pruned()] == [1]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege), pruner.transaction() as connection:
+        connection.execute("update ensue.events set data = '{}'")
 
 
 async def test_a_process_that_records_and_a_worker_can_do_their_part(server: OwnPostgres) -> None:

@@ -56,3 +56,19 @@ def test_a_selection_is_read_by_an_index(large: Pair, selection: Selection, inde
 
     assert index in {node.get("Index Name") for node in nodes}
     assert "Seq Scan" not in {node["Node Type"] for node in nodes}
+
+
+@pytest.mark.parametrize("name", ["window", "prune"])
+def test_pruning_reads_events_by_the_index_of_types(large: Pair, name: str) -> None:
+    query = large.app().log.dialect.sql[name]
+    values = {"type": "rare", "after": 20_000, "until": 21_000, "limit": 1000}
+    nodes = list(plan(large, query(**{each: values[each] for each in query.names})))
+
+    assert "events_type" in {node.get("Index Name") for node in nodes}
+    assert "events" not in {node.get("Relation Name") for node in nodes if node["Node Type"] == "Seq Scan"}
+
+
+def test_a_moment_is_looked_for_by_the_index_of_times_too(large: Pair) -> None:
+    call = large.app().log.dialect.sql["position_at"](moment="2100-01-01T00:00:00Z")
+
+    assert {"events_pkey", "events_recorded_at"} <= {node.get("Index Name") for node in plan(large, call)}

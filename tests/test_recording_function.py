@@ -12,7 +12,7 @@ from uuid import RFC_4122, UUID
 import psycopg
 import pytest
 
-from ensue import App, DomainEvent, SourcedEvent
+from ensue import App, DomainEvent, Metadata, SourcedEvent
 from tests.servers import OwnPostgres
 
 NOTED = '[{"type": "test.function.noted", "data": {"text": "one"}}]'
@@ -96,6 +96,32 @@ def texts(app: App) -> list[str]:
 
 
 # ------------------------------------------------------------------------------------------- what it takes and gives
+
+
+def test_one_event_can_be_given_in_arguments(app: App, sql: Sql) -> None:
+    sql.record("""'{"text": "one"}', type => 'test.function.noted'""")
+    receipt = sql.record(
+        """'{"text":  "two"}', 'notes', type => 'test.function.noted', kind => 'sourced', key => 'k',
+        metadata => '{"actor": "anna"}', id => '01a2077a-4802-7b5d-87b9-bbcb1198236c',
+        correlation_id => 'a', causation_id => 'b'"""
+    )
+    one, two = app.read()
+    assert (one.event, one.kind, one.own_key, one.metadata.causation_id) == (Noted(text="one"), "domain", None, None)
+    assert (two.data, two.kind, two.own_key, two.stream, two.version) == (
+        '{"text":  "two"}',
+        "sourced",
+        "k",
+        "notes",
+        1,
+    )
+    assert two.metadata == Metadata(correlation_id="a", causation_id="b", actor="anna")
+    assert receipt["ids"] == [two.id_text] == ["01a2077a-4802-7b5d-87b9-bbcb1198236c"]
+
+
+def test_other_arguments_of_one_event_count_only_with_its_type(app: App, sql: Sql) -> None:
+    sql.record(f"'{NOTED[1:-1]}', key => 'ignored', kind => 'sourced'")
+    sql.record(f"'{NOTED}', key => 'ignored', kind => 'sourced'")
+    assert [(each.own_key, each.kind) for each in app.read()] == [(None, "domain")] * 2
 
 
 def test_type_and_data_are_enough(app: App, sql: Sql) -> None:

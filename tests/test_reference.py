@@ -14,6 +14,8 @@ import pytest
 import ensue
 from ensue import App, Backoff, Delivery, Metadata, Park, Receipt, Recorded, Retry, errors
 from ensue.app.operations import Operations
+from ensue.history import Difference, History, Need, Prunable, Pruning, State, Trace, Traced
+from ensue.log import Hold, Pruned
 from ensue.subscriptions.operating import AuditEntry, DeadLetter, Filter, Holder, Partition, Standing, WorkerSeen
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
@@ -60,6 +62,16 @@ def test_every_error() -> None:
         (AuditEntry, "operations"),
         (Holder, "operations"),
         (WorkerSeen, "operations"),
+        (History, "history"),
+        (Trace, "history"),
+        (Traced, "history"),
+        (State, "history"),
+        (Difference, "history"),
+        (Pruning, "history"),
+        (Prunable, "history"),
+        (Need, "history"),
+        (Pruned, "history"),
+        (Hold, "history"),
         (Backoff, "outcomes"),
         (Retry, "outcomes"),
         (Park, "outcomes"),
@@ -73,7 +85,7 @@ def test_what_a_class_offers(cls: type, page: str) -> None:
     assert public(cls) - mentioned(page) == set()
 
 
-@pytest.mark.parametrize("cls, page", [(App, "app"), (Operations, "operations")])
+@pytest.mark.parametrize("cls, page", [(App, "app"), (Operations, "operations"), (History, "history")])
 def test_every_parameter_of_its_methods(cls: type, page: str) -> None:
     methods = [each for name, each in vars(cls).items() if inspect.isfunction(each) and name[0] != "_"]
     made_by_users: list[Any] = [cls] if cls is App else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,9 @@ import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from ensue import IntegrationEvent
 from ensue.brokers import Outgoing, Refused, broker_at
+from ensue.brokers.relays import Mode, relay
 from ensue.brokers.webhooks import Receiver, Secrets, Webhooks, new_secret, receive
 from ensue.contracts.cloudevents import JSON, STRUCTURED, CloudEvent
 from ensue.errors import BrokerRefused, BrokerUnavailable, DeclarationError, MalformedMessage, UnverifiedMessage
@@ -28,10 +31,23 @@ OLD, NEW = new_secret(), new_secret()
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 
 
-def message(number: int, more: dict[str, str] | None = None) -> Outgoing:
+class Settled(IntegrationEvent, version=1, key="order", name="test.hooks.settled"):
+    order: str
+
+
+def body_of(id: str, key: str = "k") -> bytes:
+    attributes = {"specversion": "1.0", "id": id, "source": "/shop", "type": "Paid", "partitionkey": key}
+    return json.dumps({**attributes, "data": {"a": 1}}).encode()
+
+
+BODY = body_of("id-1")
+
+
+def message(number: int, more: dict[str, str] | None = None, key: str = "k") -> Outgoing:
+    """Make a message as a relay would."""
     id = f"id-{number}"
-    headers = {"ce-specversion": "1.0", "ce-id": id, "ce-source": "/shop", "ce-type": "Paid", **(more or {})}
-    return Outgoing("orders.paid", f"key-{number}", id, JSON, headers, b'{"a":1}')
+    headers = {"content-type": STRUCTURED, **(more or {})}
+    return Outgoing("orders.paid", f"key-{number}", id, STRUCTURED, headers, body_of(id, key))
 
 
 async def fine(_: Request) -> Answer:
@@ -90,12 +106,11 @@ async def test_a_message_is_posted_as_a_signed_cloudevent() -> None:
     async with HttpServer(fine) as server, publishing(server, token="t") as publisher:
         assert await publisher.publish([message(1)]) == [None]
         (request,) = server.requests
-    assert (request.method, request.target, request.body) == ("POST", "/hook?token=t", b'{"a":1}')
-    assert request.headers["content-type"] == JSON
-    assert (request.headers["ce-id"], request.headers["ce-type"]) == ("id-1", "Paid")
+    assert (request.method, request.target, request.body) == ("POST", "/hook?token=t", BODY)
+    assert request.headers["content-type"] == STRUCTURED
     assert request.headers["webhook-id"] == "id-1"
     for each in (OLD, NEW):  # by the official library, for each of the secrets
-        assert Webhook(each).verify(request.body, request.headers) == {"a": 1}
+        assert Webhook(each).verify(request.body, request.headers) == json.loads(BODY)
     with pytest.raises(WebhookVerificationError):
         Webhook(new_secret()).verify(request.body, request.headers)
 
@@ -168,6 +183,44 @@ async def test_a_receiver_that_asks_to_wait_is_not_asked_before(status: int, as_
     assert "has asked to wait" in second.reason
     assert not first.permanent
     assert not second.permanent
+    assert 90 < second.after <= first.after <= 100
+    assert (first.sent, second.sent) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "asked, after",
+    [
+        ("7200", 3600.0),
+        ("9" * 400, 3600.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 3600.0),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 3600.0),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0),
+        ("Fri, 31 Dec 1999 23:59:59 -0000", 0.0),
+        *((text, None) for text in ("", "-5", "1.5", "soon", "٣", f"Fri, 31 Dec 1999 23:59:59 +{10**20}", "1, 2")),
+    ],
+)
+async def test_nobody_is_waited_for_longer_than_an_hour_or_for_what_is_no_time(asked: str, after: float | None) -> None:
+    async def answer(_: Request) -> Answer:
+        return Answer(503, {"retry-after": asked}, b"not now")
+
+    async with HttpServer(answer) as server, publishing(server) as publisher:
+        (refused,) = await publisher.publish([message(1)])
+        await publisher.publish([message(1)])
+        assert len(server.requests) == (1 if after else 2)
+    assert ("asks to wait" in refused.reason) is (after is not None)
+    assert refused.after == (after or 0.0)
+
+
+@pytest.mark.parametrize("status", [400, 500, 502])
+async def test_other_answers_cannot_ask_to_wait(status: int) -> None:
+    async def answer(_: Request) -> Answer:
+        return Answer(status, {"retry-after": "100"})
+
+    async with HttpServer(answer) as server, publishing(server) as publisher:
+        (refused,) = await publisher.publish([message(1)])
+        await publisher.publish([message(1)])
+        assert len(server.requests) == 2
+    assert refused.after == 0.0
 
 
 async def test_after_the_wait_it_is_asked_again() -> None:
@@ -184,12 +237,12 @@ async def test_after_the_wait_it_is_asked_again() -> None:
 async def test_one_that_fails_leaves_the_others_alone() -> None:
     async def answer(request: Request) -> Answer:
         await until(lambda: server.most == 4, "four at a time")
-        return Answer(500 if request.headers["ce-id"] == "id-3" else 204)
+        return Answer(500 if request.headers["webhook-id"] == "id-3" else 204)
 
     async with HttpServer(answer) as server, publishing(server, most=4) as publisher:
         sent = [message(number) for number in range(10)]
-        sent[5] = message(5, {"ce-bad": "a\r\nce-id: forged"})
-        sent[6] = message(6, {"ce-bad": "\ud800"})
+        sent[5] = message(5, {"x-bad": "a\r\nwebhook-id: forged"})
+        sent[6] = message(6, {"x-bad": "\ud800"})
         outcomes = await publisher.publish(sent)
         assert server.most == 4
     assert [number for number, outcome in enumerate(outcomes) if outcome is not None] == [3, 5, 6]
@@ -198,7 +251,7 @@ async def test_one_that_fails_leaves_the_others_alone() -> None:
 
 async def test_one_that_does_not_answer_is_waited_for_no_longer_than_the_timeout() -> None:
     async def answer(request: Request) -> Answer:
-        if request.headers["ce-id"] == "id-2":
+        if request.headers["webhook-id"] == "id-2":
             await asyncio.Event().wait()
         return Answer()
 
@@ -254,13 +307,11 @@ async def test_tls_needs_a_certificate_that_is_trusted(tmp_path: Path) -> None:
 
 
 def signed(
-    more: dict[str, str] | None = None, body: bytes = b'{"a":1}', at: datetime = NOW, secret: str = NEW
+    more: dict[str, str] | None = None, body: bytes = BODY, at: datetime = NOW, secret: str = NEW
 ) -> dict[str, str]:
     """Headers as any sender by the convention makes them: with the official library."""
-    headers = {"ce-specversion": "1.0", "ce-id": "id-1", "ce-source": "/shop", "ce-type": "Paid"}
     return {
-        **headers,
-        "Content-Type": JSON,
+        "Content-Type": STRUCTURED,
         "Webhook-Id": "id-1",
         "Webhook-Timestamp": str(int(at.timestamp())),
         "Webhook-Signature": Webhook(secret).sign("id-1", at, body.decode()),
@@ -269,25 +320,26 @@ def signed(
 
 
 def test_what_the_official_library_has_signed_is_received() -> None:
-    event = receive(signed(), b'{"a":1}', Secrets(OLD, NEW), now=NOW)
-    assert (event.id, event.source, event.type, event.data) == ("id-1", "/shop", "Paid", b'{"a":1}')
+    event = receive(signed(), BODY, Secrets(OLD, NEW), now=NOW)
+    assert (event.id, event.source, event.type, event.key) == ("id-1", "/shop", "Paid", "k")
+    assert event.data is not None
+    assert json.loads(event.data) == {"a": 1}
     raw = [(name.encode(), value.encode()) for name, value in signed().items()]
-    assert receive(raw, b'{"a":1}', Secrets(NEW), now=NOW) == event
+    assert receive(raw, BODY, Secrets(NEW), now=NOW) == event
 
 
 @pytest.mark.parametrize(
     "headers, body, why",
     [
-        (signed(secret=new_secret()), b'{"a":1}', "no signature"),
-        (signed(), b'{"a":2}', "no signature"),
-        (signed({"Webhook-Id": "id-2"}), b'{"a":1}', "no signature"),
-        (signed({"Webhook-Signature": "v2,abc v1, v1,ä"}), b'{"a":1}', "no signature"),
-        (signed({"Webhook-Signature": ""}), b'{"a":1}', "is not signed"),
-        (signed({"Webhook-Timestamp": "soon"}), b'{"a":1}', "no number"),
-        (signed({"Webhook-Timestamp": "9" * 30}), b'{"a":1}', "no number"),
-        (signed(at=NOW - timedelta(minutes=6)), b'{"a":1}', "360 s ago"),
-        (signed(at=NOW + timedelta(minutes=6)), b'{"a":1}', "-360 s ago"),
-        (signed({"ce-id": "id-7"}), b'{"a":1}', "its id is 'id-7'"),
+        (signed(secret=new_secret()), BODY, "no signature"),
+        (signed(), BODY.replace(b"1}", b"2}"), "no signature"),
+        (signed({"Webhook-Id": "id-2"}), BODY, "no signature"),
+        (signed({"Webhook-Signature": "v2,abc v1, v1,ä"}), BODY, "no signature"),
+        (signed({"Webhook-Signature": ""}), BODY, "is not signed"),
+        (signed({"Webhook-Timestamp": "soon"}), BODY, "no number"),
+        (signed({"Webhook-Timestamp": "9" * 30}), BODY, "no number"),
+        (signed(at=NOW - timedelta(minutes=6)), BODY, "360 s ago"),
+        (signed(at=NOW + timedelta(minutes=6)), BODY, "-360 s ago"),
         ({}, b"", "is not signed"),
     ],
 )
@@ -296,16 +348,38 @@ def test_what_is_not_signed_as_it_should_be_is_refused(headers: dict[str, str], 
         receive(headers, body, Secrets(OLD, NEW), now=NOW)
 
 
-def test_an_event_in_structured_mode_is_signed_with_all_its_attributes() -> None:
-    body = b'{"specversion":"1.0","id":"id-9","source":"/shop","type":"Paid","data":{"a":1}}'
-    event = receive(signed({"Content-Type": STRUCTURED}, body), body, Secrets(NEW), now=NOW)
-    assert (event.id, event.data) == ("id-9", b'{"a":1}')
+def test_no_attribute_is_taken_from_a_header() -> None:
+    forged = {"ce-type": "Refunded", "ce-source": "/bank", "ce-id": "id-7", "ce-partitionkey": "other"}
+    assert receive(signed(forged), BODY, Secrets(NEW), now=NOW) == receive(signed(), BODY, Secrets(NEW), now=NOW)
 
 
-def test_what_is_signed_and_no_event_is_malformed() -> None:
-    headers = {name: value for name, value in signed().items() if not name.startswith("ce-")}
+BINARY = {"ce-specversion": "1.0", "ce-id": "id-1", "ce-source": "/shop", "ce-type": "Paid", "Content-Type": JSON}
+
+
+@pytest.mark.parametrize("kind", [JSON, "text/plain", ""])
+def test_in_binary_mode_the_attributes_are_not_signed_and_nothing_is_received(kind: str) -> None:
+    for body in (b'{"a":1}', BODY):
+        with pytest.raises(MalformedMessage, match="structured mode"):
+            receive(signed({**BINARY, "Content-Type": kind}, body), body, Secrets(NEW), now=NOW)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[", b'{"specversion":"1.0","id":"id-1","type":"Paid"}'])
+def test_what_is_signed_and_no_event_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedMessage):
-        receive(headers, b'{"a":1}', Secrets(NEW), now=NOW)
+        receive(signed(body=body), body, Secrets(NEW), now=NOW)
+
+
+@pytest.mark.parametrize("mode", [None, "structured"])
+def test_a_relay_to_webhooks_writes_all_of_an_event_into_the_body(mode: Mode | None) -> None:
+    made, _ = relay("https://h/?secret_env=HOOK_SECRET", (Settled,), "shop", mode=mode)
+    assert made.mode == "structured"
+
+
+def test_a_relay_to_webhooks_cannot_leave_the_attributes_unsigned() -> None:
+    with pytest.raises(DeclarationError, match="only the body of a webhook is signed"):
+        relay("https://h/?secret_env=HOOK_SECRET", (Settled,), "shop", mode="binary")
+    with pytest.raises(DeclarationError, match="use 'binary' or 'structured'"):
+        relay("https://h/?secret_env=HOOK_SECRET", (Settled,), "shop", mode="odd")  # type: ignore[arg-type]
 
 
 async def test_the_receiver_answers_what_the_sender_understands() -> None:
@@ -320,17 +394,15 @@ async def test_the_receiver_answers_what_the_sender_understands() -> None:
     transport = httpx.ASGITransport(receiver)
     async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as client:
         right = signed(at=datetime.now(UTC))
-        assert (await client.post("/", content=b'{"a":1}', headers=right)).status_code == 204
-        wrong = await client.post("/", content=b'{"a":2}', headers=right)
+        assert (await client.post("/", content=BODY, headers=right)).status_code == 204
+        wrong = await client.post("/", content=BODY.replace(b"1}", b"2}"), headers=right)
         assert (wrong.status_code, wrong.text) == (401, "no signature of the request fits one of the secrets")
         assert (await client.get("/")).status_code == 405
         assert (await client.post("/", content=b"x" * 1001, headers=right)).status_code == 413
-        bare = {name: value for name, value in right.items() if not name.startswith("ce-")}
-        assert (await client.post("/", content=b'{"a":1}', headers=bare)).status_code == 400
-        signature = Secrets(NEW).sign("id-13", datetime.now(UTC), b"{}")
-        renamed = {name.title(): value for name, value in signature.items()}
+        assert (await client.post("/", content=BODY, headers={**right, **BINARY})).status_code == 400
+        body = body_of("id-13")
         with pytest.raises(RuntimeError, match="the database is down"):
-            await client.post("/", content=b"{}", headers={**right, "ce-id": "id-13", **renamed})
+            await client.post("/", content=body, headers=signed(body=body, at=datetime.now(UTC)))
     assert [event.id for event in handled] == ["id-1"]
 
 
@@ -350,5 +422,5 @@ async def test_what_is_published_is_received() -> None:
         return Answer(answered.status_code, body=answered.content)
 
     async with HttpServer(answer) as server, publishing(server) as publisher:
-        assert await publisher.publish([message(1, {"ce-partitionkey": "Gr%C3%BC%C3%9Fe"})]) == [None]
+        assert await publisher.publish([message(1, key="Grüße")]) == [None]
     assert [(event.id, event.key) for event in handled] == [("id-1", "Grüße")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 from collections import Counter
@@ -17,7 +16,7 @@ from ensue.brokers import Address
 from ensue.errors import EnsueError
 
 from .auditing import Books
-from .broker import NoBroker, broker, make_queues
+from .broker import NoBroker, broker
 from .processes import Stopped
 from .running import NEWCOMER, SERVICES, run
 
@@ -37,8 +36,6 @@ def main() -> int:
     try:
         with broker(folder) as url:
             out.print(f"{len(SERVICES)} services and a newcomer, over {Address(url)}")
-            if url.startswith("amqp"):
-                asyncio.run(make_queues(url))
             environment = {"SHOP_BROKER": url, "SHOP_DATABASE": database}
             books, faults = run(given.orders, given.kills, given.seed, folder, environment)
     except (NoBroker, Stopped, TimeoutError, EnsueError) as error:

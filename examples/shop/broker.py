@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
-
-from ensue.brokers import broker_at
 
 USUAL = "nats://localhost:4222/shop"
 HOW = (
@@ -40,21 +36,6 @@ def broker(folder: Path) -> Generator[str]:
             yield url
     else:
         yield _answering(USUAL)
-
-
-async def make_queues(url: str) -> None:
-    """Make the queue of every reader, the newcomer's too, before anything is published.
-
-    RabbitMQ keeps a message for those only who have a queue by then. The other brokers keep it for all who come.
-    """
-    for manifest in sorted(Path(__file__).parent.glob("*/contracts/service.json")):
-        topics: dict[str, list[str]] = defaultdict(list)
-        for each in json.loads(manifest.read_text("utf-8"))["reads"]:
-            topics[each["consumer"]].append(each["channel"])
-        for group, read in topics.items():
-            consumer = broker_at(url).consumer(read, group)
-            await consumer.open()
-            await consumer.close()
 
 
 def _answering(url: str) -> str:

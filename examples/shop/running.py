@@ -51,9 +51,13 @@ class Shop:
         """Start a program that goes on until the shop closes."""
         self._running.append(Process(name, program, *self._where))
 
+    def migrate(self, *services: str) -> None:
+        """Make the tables of these services, and prepare what they receive."""
+        self.carry_out(*((f"examples.shop.{each}.migrate",) for each in services))
+
     def open(self, *services: str) -> None:
         """Migrate these services, and start their workers."""
-        self.carry_out(*((f"examples.shop.{each}.migrate",) for each in services))
+        self.migrate(*services)
         for each in services:
             self.keep_running(each, "ensue.cli", "run", f"examples.shop.{each}.app:app", "--lease", "1")
 
@@ -120,6 +124,8 @@ def run(orders: int, kills: int, seed: int, folder: Path, environment: dict[str,
     wanted = [wish(chance) for _ in range(orders)]
     auditor = Auditor(environment["SHOP_DATABASE"])
     with shop(folder, environment, chance, kills) as opened:
+        if environment["SHOP_BROKER"].startswith("amqp"):
+            opened.migrate(NEWCOMER)  # RabbitMQ keeps a message for those only who have a queue by then
         opened.open(*SERVICES)
         opened.carry_out(("examples.shop.stock.deliver", *deliveries(wanted)))
         opened.open_web()

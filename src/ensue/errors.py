@@ -28,11 +28,13 @@ EnsueError
 ├── UnusableContract             a contract file cannot be read, or cannot be put in other words
 ├── MalformedMessage             a broker's message is no event
 ├── UnverifiedMessage            a webhook is not signed as it should be
+├── StillNeeded                  events cannot be pruned: somebody needs them
 ├── UnknownName                  no such event, subscription or dead letter
 ├── DatabaseUnavailable          the database did not answer
 ├── BrokerError                  a broker cannot be used
 │   ├── BrokerUnavailable        it did not answer: later, perhaps
-│   └── BrokerRefused            it answered: somebody has to mend something
+│   ├── BrokerRefused            it answered: somebody has to mend something
+│   └── NotPrepared              a receiver has nothing there yet that keeps messages for it
 └── Permanent                    raised by handlers: trying again is no use
 """
 
@@ -217,6 +219,10 @@ class UnverifiedMessage(EnsueError):
     """A webhook was not signed with one of the secrets, or too long ago."""
 
 
+class StillNeeded(EnsueError):
+    """Events cannot be pruned: a subscription has not passed them, a hold keeps them, or they are kept for ever."""
+
+
 class UnknownName(EnsueError, LookupError):
     """Nothing has this name."""
 
@@ -230,11 +236,27 @@ class BrokerError(EnsueError):
 
 
 class BrokerUnavailable(BrokerError):
-    """The broker cannot be reached, or broke off the connection."""
+    """The broker cannot be reached, broke off the connection, or wants to be asked later."""
+
+    def __init__(self, message: str, *, after: float = 0.0) -> None:
+        super().__init__(message)
+        self.after = after
+        """Seconds before which it does not want to be asked again, where it says so."""
 
 
 class BrokerRefused(BrokerError):
     """The broker refuses: credentials, permissions, or something of that name that does not fit."""
+
+
+class NotPrepared(BrokerError):
+    """Some receivers have nothing yet at their brokers that keeps messages for them; all others have."""
+
+    def __init__(self, failures: dict[str, str], made: dict[str, list[str]]) -> None:
+        self.failures = failures
+        """Why not, by receiver."""
+        self.made = made
+        """What was made for the others, by receiver."""
+        super().__init__("\n".join(f"receiver {name} is not prepared: {why}" for name, why in failures.items()))
 
 
 class Permanent(EnsueError):

@@ -1,4 +1,4 @@
-"""What is fetched, acknowledged and released."""
+"""What is prepared, fetched, acknowledged and released."""
 
 from __future__ import annotations
 
@@ -17,6 +17,38 @@ from tests.broker_suite.case import (
     soon,
 )
 from tests.patience import PATIENCE
+
+# --- preparing
+
+
+@needs(R)
+async def what_was_published_before_a_prepared_reader_starts_is_read(case: Case) -> None:
+    await soon(case.broker().consumer([case.topic], case.group).prepare())
+    async with case.publisher() as publisher:
+        await published(publisher, case.messages(range(3)))
+        async with case.consumer() as consumer:
+            assert sorted(case.numbers(await fetched(consumer, 3))) == [0, 1, 2]
+
+
+@needs(R)
+async def what_was_prepared_is_told_once(case: Case) -> None:
+    reader = case.broker().consumer([case.topic], case.group)
+    made = " ".join(await soon(reader.prepare()))
+    assert case.topic in made or case.group in made
+    assert await soon(reader.prepare()) == []
+
+
+@needs(R)
+async def preparing_disturbs_nobody(case: Case) -> None:
+    async with case.publisher() as publisher, case.consumer() as consumer:
+        for number in range(3):
+            await published(publisher, [case.message(number, "one key")])
+        came = await fetched(consumer, 2)
+        assert await soon(case.broker().consumer([case.topic], case.group).prepare()) == []
+        await published(publisher, [case.message(3, "one key")])
+        await consumer.acknowledge(came)
+        assert case.numbers(await fetched(consumer, 2)) == [2, 3]
+
 
 # --- fetching
 

@@ -45,8 +45,10 @@ async def a_consumer_can_be_opened_when_the_broker_is_there_again(case: Case) ->
     async with case.site.own(Wanted()) as server:
         await server.stop()
         consumer = case.broker(server.url).consumer([case.topic], case.group)
+        await unavailable(consumer.prepare)
         await unavailable(consumer.open)
         await server.start()
+        await again(consumer.prepare)
         await again(consumer.open)
         assert await consumer.fetch(1, 0.1) == []
         await server.stop()

@@ -1,6 +1,8 @@
-"""Makes the tables, the service's own and those of its log: `python -m examples.shop.orders.migrate`."""
+"""Makes the tables, and what keeps messages at the broker: `python -m examples.shop.orders.migrate`."""
 
 from __future__ import annotations
+
+import asyncio
 
 from .app import app, engine
 from .models import Base
@@ -8,3 +10,4 @@ from .models import Base
 if __name__ == "__main__":
     Base.metadata.create_all(engine)
     app.migrate()
+    asyncio.run(app.prepare_receivers())

@@ -187,27 +187,29 @@ class Store(Generic[S]):
 
     # --- looking back
 
-    def history(self, id: AggregateId) -> Steps[list[Change]]:
-        """Read every event of an aggregate, with what it changed."""
-        stream, found, after = self.model.stream(id), list[Recorded[Any]](), 0
+    def history(self, id: AggregateId, *, after: int = 0, until: int | None = None) -> Steps[list[Change]]:
+        """Read the events of an aggregate behind one version and up to another, with what each has changed."""
+        stream, found, position = self.model.stream(id), list[Recorded[Any]](), 0
         while True:
-            rows = yield from self.log.read(Selection(stream=stream, after=after), _PAGE)
+            rows = yield from self.log.read(Selection(stream=stream, after=position), _PAGE)
             found += rows
             if len(rows) < _PAGE:
                 break
-            after = rows[-1].position
+            position = rows[-1].position
         if not found:
             raise AggregateNotFound(self.model.name, str(id))
-        return self._changes(str(id), found)
+        wanted = [each for each in found if until is None or (each.version or 0) <= until]
+        return self._changes(str(id), wanted, after)
 
-    def _changes(self, id: str, events: list[Recorded[Any]]) -> list[Change]:
+    def _changes(self, id: str, events: list[Recorded[Any]], version: int) -> list[Change]:
         model = self.model
         state, changes = model.begin(id), list[Change]()
-        before = model.plain(state)
+        before = model.plain(state) if version == 0 else None
         for recorded in events:
             state = model.fold(id, state, [(recorded.version, recorded.type, recorded.data)], recorded.position)
-            after = model.plain(state)
-            changes.append(Change(recorded.version or 0, recorded, before, after))
+            after = model.plain(state) if (recorded.version or 0) >= version else None
+            if before is not None and after is not None:
+                changes.append(Change(recorded.version or 0, recorded, before, after))
             before = after
         return changes
 

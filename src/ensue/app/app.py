@@ -26,10 +26,12 @@ from ensue.app.reading import Reading
 from ensue.app.recording import Recording
 from ensue.app.replaying import Replays
 from ensue.app.serving import describe
+from ensue.brokers.preparing import prepare
 from ensue.contracts import Service, check_contracts
 from ensue.errors import DeclarationError
 from ensue.events import Event, Receipt, stored_types
 from ensue.handlers.projections import first_build
+from ensue.history import History
 from ensue.log import (
     ANY,
     AggregateRule,
@@ -98,6 +100,10 @@ class App(Declaring, Between, Projections):
         """What operators do: look, retry, skip, discard, pause."""
         self.replays = Replays(self.log, self.declarations)
         """Reading the log again: projections are built anew, compared, switched and repaired."""
+        self.history = History(
+            self.log, self._recording, self.declarations.aggregates, lambda: self.declarations.names_of("relay")
+        )
+        """Looking back: what caused what, what was at a moment, how much of the past is kept."""
         self._migrates = migrate
         self._migrated_here = False
         self._anchor: sqlite3.Connection | None = None
@@ -355,9 +361,20 @@ class App(Declaring, Between, Projections):
 
         Idempotent, and safe to call from several processes at once. Raises `WrongDatabase` if the log there belongs
         to another application, `RenamedSubscription` if a subscription seems to have been renamed, `BoundaryCrossed`
-        and `ContractBroken` if the declarations are wrong, see `check`; then nothing is made or registered.
+        and `ContractBroken` if the declarations are wrong, see `check`; then nothing is made or registered. It goes to
+        no broker: that is `prepare_receivers`.
         """
         return self._own(self.log.transaction(self._migrate()))
+
+    async def prepare_receivers(self) -> dict[str, list[str]]:
+        """Make at the brokers what keeps messages for the declared receivers, as a step of a deployment.
+
+        That is a queue with its bindings, a durable consumer, or a group. Without it a worker makes it when it starts
+        for the first time, and what was published before may be lost to it. Return what was made, by receiver.
+        Idempotent; receivers that are at work do not notice. Raises `NotPrepared` in the end, when all others are
+        prepared, if a broker is away or refuses.
+        """
+        return await prepare(self.declarations.receivers)
 
     def _migrate(self) -> Steps[list[str]]:
         self.check()  # here and now, before a connection is opened

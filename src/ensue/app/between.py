@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
 
 from ensue.app.declaring import Declares, Handler
 from ensue.brokers import Address
+from ensue.brokers.broker import exchange_of
 from ensue.brokers.receivers import receiver
 from ensue.brokers.relays import Mode, Topic, relay, topic_of
 from ensue.contracts import Publication, Reading
@@ -68,7 +69,7 @@ class Between(Declares):
         topic: Topic = topic_of,
         partitions: int = 1,
         window: int = 500,
-        mode: Mode = "binary",
+        mode: Mode | None = None,
         start: Start = "now",
         retry: Backoff = Backoff(),
     ) -> None:
@@ -76,7 +77,8 @@ class Between(Declares):
 
         The scheme of the URL says which broker: `nats`, `kafka`, `amqp`, `redis`, or `https` for webhooks. An event
         counts as published once the broker has acknowledged it for good, with the event's id as the message's. They
-        travel as CloudEvents, in `mode` "binary" or "structured".
+        travel as CloudEvents, in `mode` "binary" unless you say "structured"; to webhooks always structured, since only
+        the body is signed.
 
         `topic` names the subject, topic or routing key of an event class: its wire type unless you say otherwise.
         `partitions` is into how many parts the work is cut, and the topic too where the broker does not do that itself
@@ -106,6 +108,7 @@ class Between(Declares):
                 channel=made.topics[each.__type__],
                 protocol=made.broker.protocol,
                 address=",".join(address.servers),
+                exchange=exchange_of(made.broker),
             )
             for each in types
         )
@@ -211,10 +214,17 @@ class Between(Declares):
             **options,
         )
         self.declarations.subscribe(made.subscription)
+        self.declarations.receivers.append(made)
         how = "inbox" if function is None else "receive"
         self.declarations.handlers.append(Handler(name, how, types, function, self._module))
         naming = options.get("topic", topic_of)
         self.declarations.readings.extend(
-            Reading(event=each, channel=naming(each), source=str(Address(source)), consumer=made.group)
+            Reading(
+                event=each,
+                channel=naming(each),
+                source=str(Address(source)),
+                consumer=made.source.group,
+                exchange=exchange_of(made.source.broker),
+            )
             for each in types
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
 from ensue.aggregates import Aggregate, Decider, DecidingRepository, Repository, Snapshots
 from ensue.app.recording import Recording
+from ensue.brokers.receivers import Receiver
 from ensue.contracts import Publication, Reading
 from ensue.errors import DeclarationError, DuplicateName
 from ensue.events import Event, IntegrationEvent, SourcedEvent, stored_types
@@ -116,6 +117,7 @@ class Declarations:
     """What is published, and where."""
     readings: list[Reading] = field(default_factory=list[Reading])
     """What is read of other services, and from where."""
+    receivers: list[Receiver] = field(default_factory=list[Receiver])
     entities: list[type] = field(default_factory=list[type])
     """Classes of which, and of those derived from them, entities record in this application's log."""
 
@@ -156,6 +158,14 @@ class Declarations:
         made = subscription_of(log, self.projections[build.projection], build, partitions=partitions)
         classes = self.projections[build.projection].types
         return replace(made, types=tuple(dict.fromkeys(type for cls in classes for type in stored_types(cls))))
+
+    def names_of(self, how: str) -> set[str]:
+        """Return the names of the handlers that are declared in one way."""
+        return {each.name for each in self.handlers if each.how == how}
+
+    def aggregates(self) -> dict[str, type[Aggregate] | Decider[Any, Any, Any]]:
+        """Return the aggregates that have a repository, by what their streams begin with."""
+        return {each.name: each.aggregate for each in self.repositories}
 
     def subscribe(self, subscription: Subscription) -> None:
         """Add a subscription; raise `DuplicateName` if its name is taken."""

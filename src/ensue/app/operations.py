@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ensue.app.checking import Checked, check_events
 from ensue.app.declaring import Declarations
+from ensue.brokers.windows import Window, window
 from ensue.errors import UnknownName
 from ensue.events import Recorded
 from ensue.log import Log, Steps
@@ -110,6 +112,17 @@ class Operations:
         """Return how far this machine's clock is ahead of the database's, in seconds."""
         found: float = self._do(clock(self._log))
         return found
+
+    def windows(self) -> list[Window]:
+        """Return for each receiver how long its marks are kept, and for how long its broker may deliver again.
+
+        It asks the brokers. Not to be called in a thread where an event loop runs.
+        """
+
+        async def ask() -> list[Window]:
+            return [await window(each.subscription.name, each.source) for each in self._declarations.receivers]
+
+        return asyncio.run(ask())
 
     def pending_migrations(self) -> list[str]:
         """Return the migrations that have not been applied."""

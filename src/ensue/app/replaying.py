@@ -148,7 +148,7 @@ class Replays:
             begun = [each for each in there if each.state == "building" and each.version == declared.version]
             if begun:
                 return begun[-1]
-            build = yield from create_build(self._log, declared, there, by_hand=True)
+            build = yield from create_build(self._log, declared, there, by_hand=True, copied=copied)
             cursor = self._declarations.cursor(self._log, build, partitions=partitions)
             yield from register(self._log, (yield from self._only(cursor)))
             if copied:
@@ -205,7 +205,7 @@ class Replays:
 
     def touched(self, projection: str, *, since: int, until: int | None = None, types: Sequence[str] = ()) -> list[str]:
         """Return the keys of which the projection got events behind a position, in their order."""
-        wanted = self._declarations.cursor(self._log, self._first(projection)).types
+        wanted = self._declarations.cursor(self._log, self.mine(projection)).types
         if unknown := set(types).difference(wanted):
             raise UnknownName(f"projection {projection!r} gets no {', '.join(sorted(unknown))}")
 
@@ -217,10 +217,17 @@ class Replays:
         found: list[str] = self._read(look())
         return found
 
-    def _first(self, projection: str) -> Build:
+    def mine(self, projection: str) -> Build:
+        """Return the build on which the code here works: the live one, or the newest, of its version.
+
+        Raises `UnknownName`, and `ProjectionError` if there is none.
+        """
         declared = self._projection(projection)
         found: list[Build] = self._read(all_builds(self._log, projection))
-        fitting = [each for each in found if each.version == declared.version]
+        fitting = sorted(
+            (each for each in found if each.version == declared.version),
+            key=lambda each: (each.state == "live", each.number),
+        )
         if not fitting:
             raise ProjectionError(
                 f"projection {projection!r} has no build of version {declared.version}: a worker or `ensue replay "
@@ -228,7 +235,15 @@ class Replays:
             )
         return fitting[-1]
 
-    async def repair(self, build: Build, keys: Sequence[str], *, progress: Progress | None = None) -> int:
+    async def repair(
+        self,
+        build: Build,
+        keys: Sequence[str],
+        *,
+        actor: str = "",
+        reason: str = "",
+        progress: Progress | None = None,
+    ) -> int:
         """Clear the rows of keys and apply all their events again, each key in a transaction; return how many events.
 
         While it goes on, others may apply events: they wait for each key. It may be broken off and begun again. Raises
@@ -241,6 +256,7 @@ class Replays:
                 f"of version {declared.version}: repair one of this version, ensue replay {build.projection} --shadow"
             )
         repair = Repair(self._log, declared, build, self._declarations.cursor(self._log, build).types)
+        self._audit(build.cursor, f"repair {len(keys)} keys", actor, reason)
         events = 0
         for number, key in enumerate(keys, 1):
             try:

@@ -7,7 +7,7 @@ events: it carries messages, and says of each whether the broker has it for good
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -35,6 +35,10 @@ class Refused(msgspec.Struct, frozen=True):
     reason: str
     permanent: bool = False
     """Trying again is no use: the message is too large, or its topic may not exist."""
+    after: float = 0.0
+    """Seconds before which the broker does not want to be asked again, where it says so."""
+    sent: bool = True
+    """False: it was kept back, since the broker has asked to wait; nothing is known against this message."""
 
 
 class Incoming(msgspec.Struct, gc=False):
@@ -84,6 +88,14 @@ class Consumer(Protocol):
     the members of a group (`Broker.shares`).
     """
 
+    async def prepare(self) -> list[str]:
+        """Make what keeps messages for this reader, before it reads for the first time, and leave.
+
+        Return what was made, in words; nothing if it was all there. One that reads meanwhile does not notice. Only for
+        a consumer that is not open. Raises as `Publisher.open`.
+        """
+        ...
+
     async def open(self) -> None:
         """Connect, and make the durable consumer, group or queue if it is not there yet. Raises as `Publisher.open`."""
         ...
@@ -130,6 +142,41 @@ class Broker(Protocol):
     def consumer(self, topics: Sequence[str], group: str) -> Consumer:
         """Return a reader of these topics, for a durable consumer or group of this name."""
         ...
+
+
+@runtime_checkable
+class Redelivers(Protocol):
+    """An ability of a broker: it can tell for how long it may deliver a message again."""
+
+    async def redelivers_for(self, topics: Sequence[str]) -> float | None:
+        """Return the seconds, of the topic that keeps its messages for longest; None: no limit is set, or known.
+
+        It makes nothing, and disturbs no consumer. Raises as `Publisher.open`.
+        """
+        ...
+
+
+@runtime_checkable
+class SignsBodies(Protocol):
+    """An ability of a broker: it signs the body of a message, and nothing else.
+
+    So everything that the receiver relies on has to be in the body: its relays write CloudEvents in structured mode.
+    """
+
+    signs_bodies: ClassVar[Literal[True]]
+
+
+@runtime_checkable
+class HasExchange(Protocol):
+    """A broker to which topics are routing keys of an exchange, and groups are queues (AMQP)."""
+
+    @property
+    def exchange(self) -> str: ...
+
+
+def exchange_of(broker: Broker) -> str | None:
+    """Return the exchange that is published to and read from, where the broker has such a thing."""
+    return broker.exchange if isinstance(broker, HasExchange) else None
 
 
 def partition_topic(topic: str, partition: int, partitions: int) -> str:

@@ -74,6 +74,10 @@ class MemoryConsumer:
         self._group = group
         self._next: dict[str, int] = {}
 
+    async def prepare(self) -> list[str]:
+        """Nothing: a topic keeps everything for everybody."""
+        return []
+
     async def open(self) -> None:
         self._next = {name: self._topics.acknowledged[name, self._group] for name in self._names}
 

@@ -13,7 +13,7 @@ import msgspec
 from ensue.brokers.broker import Incoming
 from ensue.contracts.cloudevents import STRUCTURED, Binding, CloudEvent, is_json, parse
 from ensue.errors import MalformedMessage, UnknownName
-from ensue.events import DomainEvent, Event, Metadata, fault_in
+from ensue.events import RECEIVED_FROM, DomainEvent, Event, Metadata, fault_in
 
 _encode = msgspec.json.Encoder().encode
 _NUL = b"\\u0000"
@@ -83,6 +83,7 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
             correlation_id=_fitted(about.correlation_id or self.id),
             causation_id=self.id,
             traceparent=trace if trace is None or fault_in(trace) is None else None,
+            headers={RECEIVED_FROM: self.source},
         )
 
     def written_down(self) -> bytes:

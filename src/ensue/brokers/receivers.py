@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from ensue.brokers.choosing import broker_at
@@ -12,6 +13,7 @@ from ensue.brokers.inbox import Calling, Effect, Inbox, MakeTransaction, Recordi
 from ensue.brokers.messages import kept_event, read_again
 from ensue.brokers.receiving import Line, Receiving, Source
 from ensue.brokers.relays import Topic, checked_topic, topic_of
+from ensue.brokers.windows import watch
 from ensue.errors import DeclarationError
 from ensue.events import IntegrationEvent
 from ensue.handlers import Function
@@ -25,8 +27,8 @@ _SHORTEST_KEEP = 3600.0
 class Receiver:
     """A receiver as it was declared, and its subscription."""
 
-    group: str
     subscription: Subscription
+    source: Source
 
 
 def receiver(
@@ -83,7 +85,8 @@ def receiver(
 
     def beside(first_slot: int, last_slot: int) -> Receiving:
         held = origin.held(first_slot, last_slot)
-        return Receiving([Line(origin, inbox, log, topics, group) for topics, group in held])
+        lines = [Line(origin, inbox, log, topics, group) for topics, group in held]
+        return Receiving(lines, partial(watch, name, origin) if first_slot == 0 else None)  # one of them is enough
 
     subscription = Subscription(
         name=name,
@@ -94,4 +97,4 @@ def receiver(
         partitions=partitions,
         timeout=limit,
     )
-    return Receiver(origin.group, subscription)
+    return Receiver(subscription, origin)

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from ensue.brokers.broker import Broker, Consumer, Incoming, partition_topic
 from ensue.brokers.inbox import Inbox, forget
@@ -59,12 +60,20 @@ class Source:
 class Receiving:
     """Receives for the holder of some slots: usually one partition, none or several after a repartition."""
 
-    def __init__(self, lines: Sequence[Line]) -> None:
+    def __init__(self, lines: Sequence[Line], watch: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
+        """Take also what watches meanwhile, until all of them have ended."""
         self._lines = lines
+        self._watch = watch
 
     async def work(self) -> None:
         """Work on all of them."""
-        await asyncio.gather(*(line.work() for line in self._lines))
+        watching = None if self._watch is None else asyncio.ensure_future(self._watch())
+        try:
+            await asyncio.gather(*(line.work() for line in self._lines))
+        finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.wait([watching])
 
     def pause(self, paused: bool) -> None:
         """Fetch nothing more, or go on."""
@@ -90,6 +99,7 @@ class Line:
         self._going = asyncio.Event()
         self._going.set()
         self._task: asyncio.Task[None] | None = None
+        self._fetching: asyncio.Task[tuple[Consumer, list[Incoming]]] | None = None
         self._forgotten_at = time.monotonic()
 
     # --- working
@@ -99,8 +109,7 @@ class Line:
         self._task = asyncio.current_task()
         pause = _FIRST_PAUSE
         try:
-            while not self._stopping.is_set():
-                await self._going.wait()
+            while await self._may_go_on():
                 try:
                     await self._round()
                     pause = _FIRST_PAUSE
@@ -115,7 +124,27 @@ class Line:
         finally:
             await self._let_go()
 
+    async def _may_go_on(self) -> bool:
+        await self._going.wait()
+        return not self._stopping.is_set()
+
     async def _round(self) -> None:
+        self._fetching = asyncio.ensure_future(self._fetch())
+        try:
+            consumer, messages = await self._fetching
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._stopping.is_set() or task is None or task.cancelling():
+                raise
+            return  # it was told to stop: what was on its way is not acknowledged, and goes to the next reader
+        if messages:
+            await self._inbox.take([self._read(each) for each in messages])
+            await consumer.acknowledge(messages)
+        if time.monotonic() - self._forgotten_at > _FORGET_EVERY:
+            await self._forget()
+
+    async def _fetch(self) -> tuple[Consumer, list[Incoming]]:
+        """Fetch, from a consumer that is opened if need be."""
         if self._consumer is None:
             consumer = self._source.broker.consumer(self._topics, self._group)
             try:
@@ -124,12 +153,7 @@ class Line:
                 await consumer.close()
                 raise
             self._consumer = consumer
-        messages = await self._consumer.fetch(self._source.batch, _WAIT)
-        if messages:
-            await self._inbox.take([self._read(each) for each in messages])
-            await self._consumer.acknowledge(messages)
-        if time.monotonic() - self._forgotten_at > _FORGET_EVERY:
-            await self._forget()
+        return self._consumer, await self._consumer.fetch(self._source.batch, _WAIT)
 
     def _read(self, incoming: Incoming) -> Received:
         return read(incoming, self._source.broker.binding, self._source.wanted, self._inbox.name)
@@ -168,6 +192,8 @@ class Line:
         """Commit what is in hand, and leave the rest to the broker."""
         self._stopping.set()
         self._going.set()
+        if self._fetching is not None:
+            self._fetching.cancel()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=grace)
             if not self._task.done():

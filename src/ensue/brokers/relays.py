@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from ensue.brokers.broker import Broker, Outgoing, Refused, partition_topic
+from ensue.brokers.broker import Broker, Outgoing, Refused, SignsBodies, partition_topic
 from ensue.brokers.choosing import broker_at
 from ensue.contracts.cloudevents import binary, source_of, structured
 from ensue.errors import BrokerRefused, BrokerUnavailable, DeclarationError
@@ -59,7 +59,7 @@ def relay(
     topic: Topic = topic_of,
     partitions: int = 1,
     window: int = 500,
-    mode: Mode = "binary",
+    mode: Mode | None = None,
     start: Start = "now",
     retry: Backoff = Backoff(),
 ) -> tuple[Relay, Subscription]:
@@ -77,11 +77,9 @@ def relay(
                 "leave the service. Make one of it with @app.translate(…)"
             )
         topics[each.__type__] = checked_topic(topic(each), each, label)
-    if mode not in get_args(Mode):
-        raise DeclarationError(f"{label!r}: mode={mode!r}: use 'binary' or 'structured'")
     if not isinstance(window, int) or window < 1:
         raise DeclarationError(f"{label!r}: window={window!r}: at least 1 message in flight")
-    made = Relay(url, broker, service, topics, partitions, mode)
+    made = Relay(url, broker, service, topics, partitions, _checked_mode(mode, broker, label))
     subscription = Subscription(
         name=label,
         types=tuple(topics),
@@ -94,6 +92,19 @@ def relay(
         timeout=None,  # the broker's address has one
     )
     return made, subscription
+
+
+def _checked_mode(mode: Mode | None, broker: Broker, label: str) -> Mode:
+    if mode is not None and mode not in get_args(Mode):
+        raise DeclarationError(f"{label!r}: mode={mode!r}: use 'binary' or 'structured'")
+    if not isinstance(broker, SignsBodies):
+        return mode or "binary"
+    if mode == "binary":
+        raise DeclarationError(
+            f"{label!r}: mode='binary' writes the type, the source and the key as headers, and only the body "
+            "of a webhook is signed: leave mode= out, and all of it is in the body"
+        )
+    return "structured"
 
 
 def checked_topic(topic: object, event: type[IntegrationEvent], label: str) -> str:
@@ -127,8 +138,11 @@ class Publishing:
         except (BrokerUnavailable, BrokerRefused) as error:
             self._opened = False
             return self._held(len(deliveries), str(error))
-        if len(results) > 1 and all(each is not None and not each.permanent for each in results):
-            return self._held(len(results), f"it takes none of {len(results)} messages: {results[0].reason}")  # type: ignore[union-attr]
+        sent = [each for each in results if each is None or each.sent]
+        refused = [each for each in sent if each is not None and not each.permanent]
+        if len(refused) == len(sent) > 1:
+            after = max(each.after for each in refused)
+            return self._held(len(results), f"it takes none of {len(sent)} messages: {refused[0].reason}", after)
         self._failures = 0
         return [None if each is None else _outcome(each) for each in results]
 
@@ -139,9 +153,9 @@ class Publishing:
         content_type, headers, body = self._write(recorded, self._source, broker.binding)
         return Outgoing(topic, recorded.key, recorded.id_text, content_type, headers, body)
 
-    def _held(self, count: int, reason: str) -> list[Outcome]:
+    def _held(self, count: int, reason: str, after: float = 0.0) -> list[Outcome]:
         """Nothing is wrong with the events: wait, longer each time, and begin again with all of them."""
-        wait = min(_LONGEST_HOLD, 0.5 * 2.0 ** min(self._failures, 10))
+        wait = max(after, min(_LONGEST_HOLD, 0.5 * 2.0 ** min(self._failures, 10)))
         self._failures += 1
         return [Hold(wait, reason)] * count
 
@@ -151,4 +165,7 @@ class Publishing:
 
 
 def _outcome(refused: Refused) -> Outcome | Exception:
-    return Park(refused.reason) if refused.permanent else BrokerUnavailable(refused.reason)
+    """Say what becomes of one message that was not taken while others were: only its key waits, if it was sent."""
+    if not refused.sent:
+        return Hold(refused.after, refused.reason)
+    return Park(refused.reason) if refused.permanent else BrokerUnavailable(refused.reason, after=refused.after)

@@ -1,8 +1,9 @@
 """Webhooks: events POSTed to a URL as CloudEvents over HTTP, signed by the Standard Webhooks convention.
 
 https://www.standardwebhooks.com: `webhook-id` is the event's id, the same for every attempt; `webhook-signature` holds
-HMAC-SHA256 of id, time and body for each secret that counts. `receive` is the other end, and `Receiver` is that end as
-an ASGI application.
+HMAC-SHA256 of id, time and body for each secret that counts. Headers are not signed: so events travel in structured
+mode, where all of their attributes are in the body. `receive` is the other end, and `Receiver` is that end as an ASGI
+application.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import httpx
 
 from ensue.brokers.address import Address
 from ensue.brokers.broker import Consumer, Outgoing, Refused
-from ensue.contracts.cloudevents import HTTP, Binding, CloudEvent, Headers, parse
+from ensue.contracts.cloudevents import HTTP, STRUCTURED, Binding, CloudEvent, Headers, parse
 from ensue.errors import BrokerRefused, BrokerUnavailable, DeclarationError, MalformedMessage, UnverifiedMessage
 
 TOLERANCE = timedelta(minutes=5)
@@ -35,8 +36,10 @@ TOLERANCE = timedelta(minutes=5)
 _PREFIX = "whsec_"
 _OPTIONS = ("timeout", "ca", "cert", "key", "secret_env", "most")
 _LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+_ASKING = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _GONE_ELSEWHERE = (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT)
 _TOLD = 200  # characters of an answer that are quoted
+_LONGEST_WAIT = 3600.0  # seconds; a receiver that asks for more is asked again all the same
 
 
 # --- signing
@@ -121,6 +124,7 @@ class Webhooks:
     protocol: ClassVar[str] = "http"
     binding: ClassVar[Binding] = HTTP
     shares: ClassVar[bool] = False
+    signs_bodies: ClassVar[Literal[True]] = True
 
     def __init__(self, address: Address, signing: Secrets | None = None) -> None:
         """Take the secrets, or find them in the environment variable that the URL names, separated by spaces.
@@ -218,7 +222,8 @@ class WebhookPublisher:
     async def _post(self, client: httpx.AsyncClient, message: Outgoing) -> Refused | httpx.TransportError | None:
         now = asyncio.get_running_loop().time()
         if now < self._not_before:
-            return Refused(f"the receiver has asked to wait {self._not_before - now:.0f} s more")
+            wait = self._not_before - now
+            return Refused(f"the receiver has asked to wait {wait:.0f} s more", after=wait, sent=False)
         try:
             signed = self._broker.signing.sign(message.id, datetime.now(UTC), message.body)
             headers = {"content-type": message.content_type, **message.headers, **signed}
@@ -240,9 +245,9 @@ class WebhookPublisher:
             elsewhere = answer.headers["location"]
             told += f": a redirect to {elsewhere[:_TOLD]}, which is not followed; if it is right, write it as the URL"
             return Refused(told, permanent=status in _GONE_ELSEWHERE)
-        if (wait := _retry_after(answer)) is not None and status in (429, 503):
+        if status in _ASKING and (wait := _retry_after(answer)) is not None:
             self._not_before = max(self._not_before, asyncio.get_running_loop().time() + wait)
-            return Refused(f"{told}, and asks to wait {wait:.0f} s")
+            return Refused(f"{told}, and asks to wait {wait:.0f} s", after=wait)
         if words := await _beginning(answer):
             told += f": {words}"
         return Refused(told, permanent=400 <= status < 500 and status not in _LATER)
@@ -268,13 +273,15 @@ class WebhookPublisher:
 
 
 def _retry_after(answer: httpx.Response) -> float | None:
-    """Return the seconds of Retry-After, which is a number or a date; None for what is neither."""
+    """Return the seconds of Retry-After, a number or a date, at most an hour; None for what is neither."""
     text = answer.headers.get("retry-after", "").strip()
     if text.isascii() and text.isdecimal():
-        return float(text[:9])
-    with contextlib.suppress(ValueError, TypeError):
+        return min(_LONGEST_WAIT, float(text[:9]))
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
         moment = parsedate_to_datetime(text)
-        return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+        if moment.tzinfo is None:  # the zone -0000, which says that it is in UTC
+            moment = moment.replace(tzinfo=UTC)
+        return min(_LONGEST_WAIT, max(0.0, (moment - datetime.now(UTC)).total_seconds()))
     return None
 
 
@@ -302,17 +309,17 @@ def receive(
     """Verify a request and return its event. Pure: it reads nothing but its arguments and the clock.
 
     Raises `UnverifiedMessage` if it was not signed by one who has a secret, or too long ago, and `MalformedMessage` if
-    it is no CloudEvent. The same event may come again: handle it once by its id, or let the inbox do so.
-
-    In binary mode the signature covers id, time and body; the other headers are as safe as the connection.
+    it is no CloudEvent in structured mode: in binary mode the attributes are headers, which the signature does not
+    cover. The same event may come again: handle it once by its id, or let the inbox do so.
     """
-    id = signing.verify(headers, body, now=now, tolerance=tolerance)
-    content_type = _header(headers, "content-type")
-    event = parse(headers, body, content_type=content_type, binding=HTTP)
-    structured = (content_type or "").lower().startswith("application/cloudevents")
-    if not structured and event.id != id:
-        raise UnverifiedMessage(f"the event says that its id is {event.id!r}, and was signed as {id!r}")
-    return event
+    signing.verify(headers, body, now=now, tolerance=tolerance)
+    kind = _header(headers, "content-type") or ""
+    if not kind.lower().startswith("application/cloudevents"):
+        raise MalformedMessage(
+            f"the request is {kind or 'of no content type'}: send events in structured mode, as {STRUCTURED}; "
+            "the signature covers the body, and no attribute that is a header"
+        )
+    return parse({}, body, content_type=kind)
 
 
 Scope = Mapping[str, Any]

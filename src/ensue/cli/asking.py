@@ -34,6 +34,7 @@ from ensue.cli.output import (
     span,
     styled,
     table,
+    until,
 )
 from ensue.cli.target import Target, find_log
 from ensue.subscriptions.inspecting import LastError
@@ -70,9 +71,10 @@ def lag(
 ) -> None:
     """Show how far every subscription is, what fails, and who works on it.
 
-    State: up to date; working; paused; idle (events wait and nobody works on it); vanished (the log knows it, the
-    application does not declare it); not registered (the other way round: migrate or run registers it). Behind and age
-    count from the lowest checkpoint; retrying and dead count keys.
+    State: up to date; working; held (what its handler needs is away, such as a broker); paused; idle (events wait and
+    nobody works on it); vanished (the log knows it, the application does not declare it); not registered (the other
+    way round: migrate or run registers it). Behind and age count from the lowest checkpoint; retrying and dead count
+    keys.
     """
     target = find_log(app)
     if not watch:
@@ -121,6 +123,8 @@ def _row(standing: Standing, declared: bool, error: LastError | None) -> Row:
         state = "vanished"
     elif standing.paused:
         state = "paused"
+    elif standing.held is not None and not free:
+        state = "held"
     elif not standing.behind:
         state = "up to date"
     elif free:
@@ -156,21 +160,34 @@ def _print(rows: list[Row], *, json: bool) -> None:
         say("There is no subscription, in the log or in the application.")
     else:
         put(_table(rows))
-        if (errors := _errors(rows)) is not None:
+        for more in _more(rows):
             say()
-            put(errors)
+            put(more)
 
 
 def _picture(target: Target) -> Group:
     rows = look(target)
     title = Text(f"{target.app.name}, {moment(datetime.now(UTC))}\n", style=DIM)
-    errors = _errors(rows)
-    return Group(title, _table(rows), *([] if errors is None else ["", errors]))
+    return Group(title, _table(rows), *(part for more in _more(rows) for part in ("", more)))
 
 
 def _table(rows: list[Row]) -> Table | str:
     columns = ["subscription", "state", ">behind", ">age", ">retrying", ">dead", ">partitions", ">workers"]
     return table(columns, [_cells(row) for row in rows])
+
+
+def _more(rows: list[Row]) -> list[Table | str]:
+    """Say of what does not go on why."""
+    return [found for found in (_held(rows), _errors(rows)) if found is not None]
+
+
+def _held(rows: list[Row]) -> Table | str | None:
+    cells: list[list[Cell]] = [
+        [row.subscription, f"{ago(held.since)} ago", until(held.again_at), line(held.reason)]
+        for row in rows
+        if row.standing is not None and (held := row.standing.held) is not None
+    ]
+    return table(["held", "since", "next try", "~waits for"], cells) if cells else None
 
 
 def _errors(rows: list[Row]) -> Table | str | None:

@@ -10,7 +10,22 @@ from typing import Annotated
 
 import typer
 
-from ensue.cli import asking, contracts, dead, doctor, events, looking, mapping, steering, tailing, working
+from ensue.cli import (
+    asking,
+    contracts,
+    dead,
+    diffing,
+    doctor,
+    events,
+    looking,
+    mapping,
+    pruning,
+    replaying,
+    steering,
+    tailing,
+    tracing,
+    working,
+)
 from ensue.cli.output import complain, is_database_error
 from ensue.cli.versions import versions
 from ensue.errors import EnsueError
@@ -44,7 +59,7 @@ def root(
         raise typer.Exit
 
 
-for room in (working, tailing, looking, asking, mapping, steering, doctor):
+for room in (working, tailing, looking, tracing, diffing, asking, mapping, replaying, steering, pruning, doctor):
     room.add_to(cli)
 cli.add_typer(contracts.contracts, name="contracts", short_help="Keep the contracts with other services.")
 cli.add_typer(events.events, name="events", short_help="Look at stored events.")

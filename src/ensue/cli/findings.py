@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from ensue.cli.output import ago, count, is_outage, line, span
+from ensue.cli.output import ago, count, is_outage, line, span, until
 from ensue.cli.target import Target, address
 from ensue.cli.workers import alive
 from ensue.contracts import check_contracts
@@ -21,6 +21,8 @@ LONG_TRANSACTION = 10.0
 """Seconds for which a transaction may hold back the horizon before it is worth a word; six times that is wrong."""
 STUCK = 300.0
 """Seconds in which a checkpoint should have moved while events wait."""
+HELD = 60.0
+"""Seconds for which a subscription may be held before that is wrong: services restart."""
 SKEW = 2.0
 """Seconds by which this machine's clock may differ from the database's."""
 
@@ -63,6 +65,8 @@ def examine(target: Target) -> Iterator[Finding]:
     yield from _workers(target, standings, workers)
     yield from _leases(target, standings, workers)
     yield from _progress(standings)
+    yield from _held(standings)
+    yield from _windows(target)
     yield from _holders(target)
     yield from _dead_letters(target, standings)
 
@@ -215,7 +219,7 @@ def _progress(standings: list[Standing]) -> Iterator[Finding]:
             continue
         for each in standing.partitions:
             last = each.checkpoint == standing.checkpoint and each.owner is not None and not each.expired
-            if not last or datetime.now(UTC) - each.moved_at < timedelta(seconds=STUCK):
+            if not last or each.held is not None or datetime.now(UTC) - each.moved_at < timedelta(seconds=STUCK):
                 continue
             yield _wrong(
                 "progress",
@@ -224,6 +228,46 @@ def _progress(standings: list[Standing]) -> Iterator[Finding]:
                 f"(worker {each.owner})",
                 "look at its log; give the handler a timeout=; restart that worker: others go on where it was",
             )
+
+
+def _held(standings: list[Standing]) -> Iterator[Finding]:
+    for standing in standings:
+        if (held := standing.held) is not None:
+            long = datetime.now(UTC) - held.since >= timedelta(seconds=HELD)
+            yield Finding(
+                check="held",
+                level="wrong" if long else "note",
+                what=f"{standing.subscription} has been held for {ago(held.since)}, and "
+                f"{count(standing.behind, 'event')} wait: {line(held.reason)[:200]}",
+                mend=f"bring back what it needs; then it goes on by itself (next try: {until(held.again_at)})",
+            )
+
+
+def _windows(target: Target) -> Iterator[Finding]:
+    windows = target.app.operations.windows()
+    for each in windows:
+        if each.failure is not None:
+            yield Finding(
+                check="receivers",
+                level="note",
+                what=f"the broker of {each.subscription} cannot be asked from here: {line(each.failure)}",
+                mend="start the broker, or correct the URL; nothing is received before that, and nothing is lost",
+            )
+        elif each.too_short:
+            yield _wrong(
+                "receivers",
+                f"{each.subscription} knows for {span(each.keep)} that it has taken a message in, and its broker may "
+                f"deliver it again for {span(each.redelivers_for or 0.0)}: after that it would have its effect twice",
+                "give the receiver a longer keep=, or let the broker keep messages for less",
+            )
+    if windows and not any(each.failure or each.too_short for each in windows):
+        known = sum(each.redelivers_for is not None for each in windows)
+        yield Finding(
+            check="receivers",
+            level="ok",
+            what=f"{count(len(windows), 'receiver')}; {known} of them with a broker that says for how long it delivers "
+            "again, and none forgets sooner",
+        )
 
 
 def _holders(target: Target) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The command that looks at one event: show."""
+"""The command that looks at one event, or at one aggregate: show."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
+import msgspec
 import typer
 from rich.text import Text
 
@@ -22,6 +23,7 @@ from ensue.cli.output import (
     event_as_json,
     line,
     moment,
+    parse_moment,
     pretty,
     print_json,
     put,
@@ -31,25 +33,41 @@ from ensue.cli.output import (
     table,
 )
 from ensue.cli.target import Target, find_log
-from ensue.errors import UnknownName
+from ensue.errors import AggregateNotFound, UnknownName
 from ensue.events import Recorded
+from ensue.history import State
 from ensue.subscriptions.inspecting import Passage
 
 
 def add_to(cli: typer.Typer) -> None:
     """Add the command."""
-    cli.command(short_help="Show one event and who has passed it.")(show)
+    cli.command(short_help="Show one event, or an aggregate as it was.")(show)
 
 
 def show(
-    id: Annotated[str, typer.Argument(metavar="ID", help="The event's id, or its position.")],
+    id: Annotated[
+        str, typer.Argument(metavar="ID", help="An event's id or position, or an aggregate's stream: wallet-7.")
+    ],
+    as_of: Annotated[
+        str | None,
+        typer.Option("--as-of", metavar="TIME", help="The aggregate as it was at a moment (UTC), or 2h, 3d ago."),
+    ] = None,
+    at_version: Annotated[
+        int | None, typer.Option("--at-version", min=1, metavar="N", help="The aggregate as it was at a version.")
+    ] = None,
     app: AppOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show one event: its contents, what is known about it, and how far every subscription is with it."""
+    """Show one event: its contents, what is known about it, and how far every subscription is with it.
+
+    Or show the state of an aggregate that the application declares: as it is, as it was at a moment, or at a version.
+    """
     target = find_log(app)
+    if as_of is not None or at_version is not None or _names_stream(target.app, id):
+        _show_state(target, _state_of(target.app, id, at_version, as_of), json=json)
+        return
     operations = target.app.operations
-    recorded = _event(target.app, id)
+    recorded = event_named(target.app, id)
     passages = operations.passages(recorded)
     decisions = operations.audit(event_id=recorded.id_text)
     if json:
@@ -72,14 +90,51 @@ def _entry(entry: Any) -> dict[str, Any]:
     return {field: getattr(entry, field) for field in ("at", "actor", "action", "subscription", "reason")}
 
 
-def _event(app: App, id: str) -> Recorded[Any]:
+def _names_stream(app: App, id: str) -> bool:
+    name, dash, _ = id.partition("-")
+    return bool(dash) and name in app.declarations.aggregates()
+
+
+def _state_of(app: App, stream: str, at_version: int | None, as_of: str | None) -> State:
+    then = None if as_of is None else parse_moment(as_of)
+    try:
+        return app.history.state(stream, at_version=at_version, as_of=then)
+    except AggregateNotFound:
+        if then is None:
+            raise
+        raise UnknownName(f"stream {stream!r} had no events at {moment(then)}") from None
+
+
+def _show_state(target: Target, found: State, *, json: bool) -> None:
+    if json:
+        print_json(found)
+        return
+    put_facts(
+        {
+            "stream": found.stream,
+            "version": str(found.version),
+            "since": f"{moment(found.recorded_at)}, {ago(found.recorded_at)} ago",
+            "position": str(found.position),
+        }
+    )
+    say()
+    say(coloured_json(msgspec.json.format(msgspec.json.encode(found.state), indent=2).decode()))
+    say()
+    say(f"The event that led to it: {target.command('show', str(found.position))}", DIM)
+
+
+def event_named(app: App, id: str) -> Recorded[Any]:
+    """Return the event of an id or a position; raise `UnknownName` if there is none."""
     if id.isdecimal():
         found = list(app.read(after=int(id) - 1, until=int(id)))
     else:
         try:
             found = list(app.read(id=str(UUID(id))))
         except ValueError:
-            raise UnknownName(f"{id!r} is neither an event's id (a UUID) nor a position (a number)") from None
+            raise UnknownName(
+                f"{id!r} is neither an event's id (a UUID) nor a position (a number), nor the stream of an aggregate "
+                "that is declared with app.repository(…)"
+            ) from None
     if not found:
         raise UnknownName(
             f"the log of {app.name!r} has no event {id}, or the transaction that recorded it is still open; "

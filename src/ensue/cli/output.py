@@ -190,6 +190,12 @@ def ago(at: datetime) -> str:
     return span((datetime.now(UTC) - at).total_seconds())
 
 
+def until(at: datetime) -> str:
+    """Return in how long it is."""
+    left = (at - datetime.now(UTC)).total_seconds()
+    return f"in {span(left)}" if left > 0 else "now"
+
+
 def span(seconds: float) -> str:
     """Return a duration in its two largest units."""
     if seconds < 10:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from enum import StrEnum
 from typing import Annotated
@@ -11,10 +12,10 @@ import typer
 from ensue.app import App
 from ensue.cli.logs import LogFormat, set_up
 from ensue.cli.options import DryRunOption, JsonOption, TargetArgument
-from ensue.cli.output import note, print_json, progress, say
+from ensue.cli.output import complain, note, print_json, progress, say
 from ensue.cli.target import Target, TargetError, address, find
 from ensue.cli.versions import versions
-from ensue.errors import NotMigrated
+from ensue.errors import NotMigrated, NotPrepared
 
 logger = logging.getLogger("ensue")
 
@@ -31,7 +32,7 @@ class Level(StrEnum):
 def add_to(cli: typer.Typer) -> None:
     """Add the commands."""
     cli.command(short_help="Run the worker until SIGTERM or Ctrl-C.")(run)
-    cli.command(short_help="Make or upgrade the tables, register subscriptions.")(migrate)
+    cli.command(short_help="Upgrade tables; register subscriptions, prepare receivers.")(migrate)
     cli.command(short_help="See four sign-ups under the same faults.")(demo)
     cli.command(short_help="Show what is installed.")(version)
 
@@ -72,10 +73,19 @@ def run(
     logger.info("stopped")
 
 
-def migrate(target: TargetArgument = None, dry_run: DryRunOption = False, json: JsonOption = False) -> None:
-    """Make or upgrade the tables of the log, and register new subscriptions.
+def migrate(
+    target: TargetArgument = None,
+    no_brokers: Annotated[bool, typer.Option("--no-brokers", help="Prepare no receivers: go to no broker.")] = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Make or upgrade the tables of the log, register new subscriptions, prepare receivers at their brokers.
 
     It is idempotent, and safe to run while workers of this release or the one before are running.
+
+    To prepare a receiver is to make its queue, durable consumer or group, so that nothing is lost that is published
+    before its worker starts for the first time. If a broker cannot be reached, all else has been done, and it ends
+    with 1.
     """
     found = find(target)
     found.app.check()
@@ -90,10 +100,45 @@ def migrate(target: TargetArgument = None, dry_run: DryRunOption = False, json: 
             before = _registered(found.app)
             new = sorted(found.app.subscriptions.keys() - before)
     vanished = sorted(before - found.app.subscriptions.keys())
+    receivers = [] if no_brokers else [each.subscription.name for each in found.app.declarations.receivers]
+    prepared, missing = _prepare(found.app) if receivers and not dry_run else ({}, {})
     if json:
-        print_json({"applied": applied, "registered": new, "vanished": vanished, "dry_run": dry_run})
-        return
-    _report(found, applied, new, vanished, dry_run=dry_run)
+        print_json(
+            {
+                "applied": applied,
+                "registered": new,
+                "vanished": vanished,
+                "prepared": prepared,
+                "unprepared": missing,
+                "dry_run": dry_run,
+            }
+        )
+    else:
+        _report(found, applied, new, vanished, dry_run=dry_run)
+        made = [f"prepared receiver {name}: made {each}" for name in prepared for each in prepared[name]]
+        if dry_run:
+            made = [f"would prepare receiver {name}, if that has not been done" for name in receivers]
+        for line in made:
+            say(line)
+        if not (applied or new or made or missing):
+            say("nothing to do: the tables and the subscriptions are up to date")
+    if missing:
+        for name, why in missing.items():
+            complain(f"receiver {name} is not prepared: {why}")
+        note(
+            "Everything else is done. What is published before the worker of such a receiver starts for the first time "
+            f"may be lost to it. Try again: {found.command('migrate')}; --no-brokers leaves receivers out"
+        )
+        raise typer.Exit(1)
+
+
+def _prepare(app: App) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Prepare the receivers; return what was made for each, and why it was not for others."""
+    with progress("Preparing receivers"):
+        try:
+            return asyncio.run(app.prepare_receivers()), {}
+        except NotPrepared as error:
+            return error.made, error.failures
 
 
 def _registered(app: App) -> set[str]:
@@ -110,8 +155,6 @@ def _report(target: Target, applied: list[str], new: list[str], vanished: list[s
         say(f"{would}apply migration {name}" if dry_run else f"applied migration {name}")
     for name in new:
         say(f"{would}register subscription {name}" if dry_run else f"registered subscription {name}")
-    if not applied and not new:
-        say("nothing to do: the tables and the subscriptions are up to date")
     for name in vanished:
         note(
             f"subscription {name} is in the log, but the application declares it no more. "

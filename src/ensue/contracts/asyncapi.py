@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from ensue.contracts.cloudevents import AMQP, HTTP, JSON, KAFKA, NATS, REDIS, Binding, source_of
@@ -43,6 +43,14 @@ def asyncapi(service: Service, version: str = "1.0.0", description: str | None =
     return writing.document(about)
 
 
+class _Where(NamedTuple):
+    """Where a channel is."""
+
+    protocol: str | None
+    server: str | None
+    exchange: str | None
+
+
 class _Writing:
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -69,14 +77,17 @@ class _Writing:
         contract = contract_of(publication.event, self._service.name)
         address = publication.channel
         server = self._server(publication.protocol, publication.address)
-        self._operation("send", contract, address, publication.protocol, server, None)
+        where = _Where(publication.protocol, server, publication.exchange)
+        self._operation("send", contract, address, where, None)
 
     def read(self, reading: Reading) -> None:
         contract = contract_of(reading.event)
         where = urlsplit(reading.source) if reading.source is not None else None
         host = where.netloc.rpartition("@")[2] if where is not None else None
         server = self._server(reading.protocol, host)
-        self._operation("receive", contract, reading.channel, reading.protocol, server, reading.consumer)
+        self._operation(
+            "receive", contract, reading.channel, _Where(reading.protocol, server, reading.exchange), reading.consumer
+        )
 
     def _server(self, protocol: str | None, host: str | None) -> str | None:
         if protocol is None or not host:
@@ -86,23 +97,19 @@ class _Writing:
         return name
 
     def _operation(
-        self,
-        action: str,
-        contract: Contract,
-        address: str | None,
-        protocol: str | None,
-        server: str | None,
-        consumer: str | None,
+        self, action: str, contract: Contract, address: str | None, where: _Where, consumer: str | None
     ) -> None:
+        protocol, server, exchange = where
         message = self._message(contract, protocol)
-        channel = _key(f"{protocol}-{address}" if protocol and address else address or contract.name)
+        named = filter(None, (protocol, exchange, address))  # one routing key may be used in several exchanges
+        channel = _key("-".join(named) if address else contract.name)
         found = self._channels.setdefault(channel, {"address": address, "messages": {}})
         found["messages"][message] = {"$ref": f"#/components/messages/{message}"}
         if server is not None:
             servers: list[Any] = found.setdefault("servers", [])
             if (ref := {"$ref": f"#/servers/{server}"}) not in servers:
                 servers.append(ref)
-        if address is not None and (binding := _of_channel(protocol, address)) is not None:
+        if address is not None and (binding := _of_channel(protocol, address, exchange)) is not None:
             found["bindings"] = {protocol: binding}
         operation: Schema = self._operations.setdefault(
             _key("-".join(filter(None, (action, channel, consumer)))),
@@ -180,13 +187,17 @@ def _key(text: str) -> str:
 _KAFKA, _AMQP, _HTTP, _NATS = ({"bindingVersion": each} for each in ("0.5.0", "0.3.0", "0.3.0", "0.1.0"))
 
 
-def _of_channel(protocol: str | None, address: str) -> Schema | None:
+def _of_channel(protocol: str | None, address: str, exchange: str | None) -> Schema | None:
     match protocol:
         case "kafka":
             return {"topic": address, **_KAFKA}
         case "amqp":
-            exchange = {"name": address, "type": "topic", "durable": True, "autoDelete": False}
-            return {"is": "routingKey", "exchange": exchange, **_AMQP}
+            named = {} if exchange is None else {"name": exchange}
+            return {
+                "is": "routingKey",
+                "exchange": {**named, "type": "topic", "durable": True, "autoDelete": False},
+                **_AMQP,
+            }
         case _:
             return None
 
@@ -197,7 +208,8 @@ def _of_operation(protocol: str | None, action: str, consumer: str | None) -> Sc
         case "kafka":
             return {**({"groupId": {"type": "string", "enum": [reader]}} if reader else {}), **_KAFKA}
         case "amqp":
-            return {**({"deliveryMode": 2} if action == "send" else {"ack": True}), **_AMQP}
+            queue = {"x-queue": reader} if reader else {}  # the binding has a place for it instead of the exchange only
+            return {**({"deliveryMode": 2} if action == "send" else {"ack": True}), **queue, **_AMQP}
         case "nats":
             return {**({"queue": reader} if reader else {}), **_NATS}
         case "http":

@@ -147,8 +147,8 @@ def _event(name: str, versions: dict[int, _Version]) -> Iterator[str]:
 
 def _who(version: _Version) -> Iterator[str]:
     yield '<dl class="who">'
-    publishers = [_place(service, each.channel, each.protocol, None) for service, each in version.publishers]
-    readers = [_place(service, each.channel, each.protocol, each.consumer) for service, each in version.readers]
+    publishers = [_place(service, each.channel, None) for service, each in version.publishers]
+    readers = [_place(service, each.channel, each.consumer) for service, each in version.readers]
     yield f"<dt>published by</dt><dd>{', '.join(publishers) or 'nobody here'}</dd>"
     yield f"<dt>read by</dt><dd>{', '.join(readers) or 'nobody here'}</dd>"
     if version.contract is not None:
@@ -158,10 +158,9 @@ def _who(version: _Version) -> Iterator[str]:
     yield "</dl>"
 
 
-def _place(service: str, channel: str | None, protocol: str | None, consumer: str | None) -> str:
+def _place(service: str, channel: str | None, consumer: str | None) -> str:
     told = f'<a href="#{_anchor("service", service)}">{_text(service)}</a>'
-    more = [_text(protocol)] if protocol else []
-    more += [_code(channel)] if channel else []
+    more = [_code(channel)] if channel else []
     more += [f"as {_code(consumer)}"] if consumer else []
     return f"{told} ({' '.join(more)})" if more else told
 

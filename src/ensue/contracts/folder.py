@@ -27,7 +27,6 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     type: str
     channel: str | None = None
-    protocol: str | None = None
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +38,6 @@ class Read(msgspec.Struct, frozen=True, kw_only=True):
     service: str | None = None
     """The service that publishes it, as far as its class says so."""
     channel: str | None = None
-    protocol: str | None = None
     consumer: str | None = None
 
 
@@ -52,14 +50,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def manifest_of(service: Service) -> Manifest:
-    """Return the manifest of a service; what differs from place to place is left out."""
+    """Return the manifest of a service: its events, and the channels that others find them in.
+
+    Which broker carries a channel is left out, its kind too: that differs from place to place.
+    """
     publishes = {
         Published(
             event=event_name(each.event.__type__),
             version=each.event.__version__ or 0,
             type=each.event.__type__,
             channel=each.channel,
-            protocol=each.protocol,
         )
         for each in service.publishes
     }
@@ -70,7 +70,6 @@ def manifest_of(service: Service) -> Manifest:
             type=type,
             service=each.event.__service__,
             channel=each.channel,
-            protocol=each.protocol,
             consumer=each.consumer,
         )
         for each in service.reads
@@ -79,9 +78,7 @@ def manifest_of(service: Service) -> Manifest:
     }
     return Manifest(
         service=service.name,
-        publishes=sorted(
-            publishes, key=lambda each: (each.event, each.version, each.channel or "", each.protocol or "")
-        ),
+        publishes=sorted(publishes, key=lambda each: (each.event, each.version, each.channel or "")),
         reads=sorted(reads, key=lambda each: (each.event, each.version, each.channel or "", each.consumer or "")),
     )
 

@@ -13,11 +13,13 @@ class Publication:
 
     event: type[IntegrationEvent]
     channel: str | None = None
-    """The subject, topic, exchange, stream or path; None as long as no relay is declared for it."""
+    """The subject, topic, routing key, stream or path; None as long as no relay is declared for it."""
     protocol: str | None = None
-    """`nats`, `kafka`, `amqp`, `redis` or `http`."""
+    """`nats`, `kafka`, `amqp`, `redis` or `http`. It differs from place to place and is in no contract file."""
     address: str | None = None
-    """The broker's host and port, without credentials. It differs from place to place and is in no contract file."""
+    """The broker's host and port, without credentials. Likewise."""
+    exchange: str | None = None
+    """The exchange, for AMQP. Likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,9 @@ class Reading:
     source: str | None = None
     """The broker's URL, without credentials. It differs from place to place and is in no contract file."""
     consumer: str | None = None
-    """The name under which it is read: the consumer group, or the durable consumer."""
+    """The name under which it is read: the consumer group, the durable consumer, or the queue."""
+    exchange: str | None = None
+    """The exchange to which the queue is bound, for AMQP. It is in no contract file."""
 
     @property
     def protocol(self) -> str | None:

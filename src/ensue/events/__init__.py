@@ -1,6 +1,16 @@
 """Events: the three kinds, what surrounds them in the log, and how they are written down."""
 
-from ensue.events.envelope import Metadata, Receipt, Recorded, context, current_metadata, follow, restored
+from ensue.events.envelope import (
+    RECEIVED_FROM,
+    Metadata,
+    Receipt,
+    Recorded,
+    because_of,
+    context,
+    current_metadata,
+    follow,
+    restored,
+)
 from ensue.events.ids import new_id
 from ensue.events.kinds import (
     Changes,
@@ -10,6 +20,7 @@ from ensue.events.kinds import (
     Kind,
     SourcedEvent,
     event_class,
+    find_class,
     known_types,
 )
 from ensue.events.texts import fault_in
@@ -17,6 +28,7 @@ from ensue.events.upcasting import PastEvent, decode, has_past, stored_types, up
 from ensue.events.writing import Written, write
 
 __all__ = [
+    "RECEIVED_FROM",
     "Changes",
     "DomainEvent",
     "Event",
@@ -28,11 +40,13 @@ __all__ = [
     "Recorded",
     "SourcedEvent",
     "Written",
+    "because_of",
     "context",
     "current_metadata",
     "decode",
     "event_class",
     "fault_in",
+    "find_class",
     "follow",
     "has_past",
     "known_types",

@@ -40,6 +40,8 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.Raw(_encode({name: value for name in _EXTRA if (value := getattr(self, name))}))
 
 
+RECEIVED_FROM = "received-from"
+"""The header of what was recorded because of a message: its source, another service."""
 _EXTRA = ("actor", "traceparent", "headers")
 _encode = msgspec.json.Encoder().encode
 _NOTHING = Metadata()
@@ -88,6 +90,14 @@ def restored(metadata: Metadata) -> Generator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def because_of(id: str) -> Generator[None]:
+    """Give every event recorded inside the metadata that is current, with an event just recorded here as its cause."""
+    about = _current.get()
+    with restored(msgspec.structs.replace(about, correlation_id=about.correlation_id or id, causation_id=id)):
+        yield
 
 
 def _text(name: str, value: str | None, at_most: int | None = None) -> str | None:

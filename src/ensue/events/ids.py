@@ -19,10 +19,9 @@ def new_id() -> str:
     The 12 bits behind the milliseconds count up within a millisecond (RFC 9562, section 6.2, method 3).
     """
     global _last
-    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
-    stamp = milliseconds << 12 | (rest << 12) // 1_000_000
+    stamp = time.time_ns() * 4096 // 1_000_000
     with _lock:
         stamp = _last = stamp if stamp > _last else _last + 1
         tail = _random.getrandbits(62)
-    text = f"{(stamp >> 12) << 16 | 0x7000 | stamp & 0xFFF:016x}{tail | 0x8000_0000_0000_0000:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    text = f"{stamp:015x}{tail | 0x8000_0000_0000_0000:x}"
+    return f"{text[:8]}-{text[8:12]}-7{text[12:15]}-{text[15:19]}-{text[19:]}"

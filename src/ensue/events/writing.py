@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from uuid import UUID
 
 import msgspec
 
@@ -57,6 +58,9 @@ def _key(event: Event, field: str) -> str:
     value = getattr(event, field)
     if type(value) is str and 0 < len(value) <= LONGEST:
         return value
+    if type(value) is UUID:
+        text: str = msgspec.to_builtins(value)  # a third of the price of UUID's own
+        return text
     text = str(value.value if isinstance(value, Enum) else value)
     if len(text) > LONGEST:
         raise EventValueError(f"{type(event).__qualname__}.{field}, the key that keeps the order, {fault_in(text)}")

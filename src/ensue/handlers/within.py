@@ -9,7 +9,7 @@ from inspect import isawaitable
 from typing import Any, Protocol, TypeVar, overload
 
 from ensue.errors import DeclarationError
-from ensue.events import Event, Receipt
+from ensue.events import Event, Receipt, because_of
 from ensue.handlers.functions import Function
 from ensue.log import Call, Log, Query, Steps, is_async, never_awaited
 from ensue.log.statements import BEGIN
@@ -47,7 +47,8 @@ class Within:
     module: str | None = None
 
 
-Calls = list[tuple[Within, Event]]
+Calls = list[tuple[Within, Event, int]]
+"""What is called, with which event, and which one that is of those that are recorded together."""
 
 
 class Guards:
@@ -66,13 +67,17 @@ class Guards:
         """Return what is to be called, and with which event."""
         if not self._by_type:
             return []
-        return [(within, event) for event in events for within in self._by_type.get(type(event), ())]
+        return [
+            (within, event, number)
+            for number, event in enumerate(events)
+            for within in self._by_type.get(type(event), ())
+        ]
 
     def record(self, log: Log, steps: Steps[Receipt], calls: Calls, via: Any) -> Any:
         """Record and call; if that raises, neither the event nor what the handlers did is there."""
         if is_async(via):
             return _record_async(log, steps, calls, via)
-        for within, _ in calls:
+        for within, _, _ in calls:
             if within.function.is_async:
                 steps.close()
                 raise DeclarationError(_UNAWAITED.format(within.name))
@@ -80,8 +85,10 @@ class Guards:
         try:
             receipt: Receipt = log.run(steps, via)
             if not receipt.duplicate:
-                for within, event in calls:
-                    if never_awaited(within.function.directly(event, via)):
+                for within, event, number in calls:
+                    with because_of(receipt.id_texts[number]):
+                        answer = within.function.directly(event, via)
+                    if never_awaited(answer):
                         raise DeclarationError(_UNAWAITED.format(within.name))
         except BaseException:
             with suppress(Exception):  # a connection that is lost has undone it
@@ -96,10 +103,11 @@ async def _record_async(log: Log, steps: Steps[Receipt], calls: Calls, via: Any)
     try:
         receipt: Receipt = await log.run(steps, via)
         if not receipt.duplicate:
-            for within, event in calls:
-                answer = within.function.directly(event, via)
-                if isawaitable(answer):
-                    await answer
+            for within, event, number in calls:
+                with because_of(receipt.id_texts[number]):
+                    answer = within.function.directly(event, via)
+                    if isawaitable(answer):
+                        await answer
     except BaseException:
         with suppress(Exception):
             await log.run(_undo(), via)

@@ -10,6 +10,7 @@ from ensue.log.outages import passes
 from ensue.log.place import Place
 from ensue.log.postgres import Postgres
 from ensue.log.reading import Selection, iso, legible
+from ensue.log.retaining import Hold, Pruned
 from ensue.log.riding import AsyncConnection, SyncConnection, is_async
 from ensue.log.sqlite import Sqlite
 from ensue.log.statements import Call, Query, Steps
@@ -22,11 +23,13 @@ __all__ = [
     "AsyncConnection",
     "Call",
     "Expected",
+    "Hold",
     "Log",
     "OwnAsyncConnection",
     "OwnConnection",
     "Place",
     "Postgres",
+    "Pruned",
     "Query",
     "Selection",
     "Sqlite",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 from ensue.errors import DatabaseUnavailable, EventValueError, WrongDatabase
@@ -12,7 +14,8 @@ from ensue.log.muting import refuse_if_muted
 from ensue.log.own import Own
 from ensue.log.place import Place
 from ensue.log.postgres import Postgres
-from ensue.log.reading import Selection, read_batch
+from ensue.log.reading import Selection, check_moment, iso, read_batch
+from ensue.log.retaining import Hold, Pruned, hold, holds, lift, pruned
 from ensue.log.riding import ride_on
 from ensue.log.statements import BEGIN, Call, Query, Steps, T
 
@@ -97,6 +100,48 @@ class Log:
     def read(self, selection: Selection, limit: int) -> Steps[list[Recorded[Any]]]:
         """Read the first events of a selection, in position order, whether or not the log is complete there."""
         return read_batch(self.dialect, selection, limit)
+
+    def position_at(self, moment: datetime) -> Steps[int]:
+        """Return the first position of what was recorded at a moment or later, now and for ever.
+
+        No event before it was recorded at the moment or later, nor will one ever be. Proof: let H be the horizon, which
+        is asked for first. An event that is not visible to the later statement has a position above H, see
+        functions/horizon.sql, and the answer is never above H + 1. A visible one that was recorded at the moment or
+        later is not before the smallest of those. No clock is compared with another, and they may jump: it is about the
+        `recorded_at` that the events bear. Those of concurrent transactions may be in another order than their
+        positions, so behind it there may be a few that were recorded just before the moment. Asked again, the answer is
+        the same once the horizon has passed it, unless its event is pruned; until then it is H + 1 and grows.
+
+        Raises `EnsueError` for a moment without a time zone.
+        """
+        check_moment(moment)
+        complete = yield from self.horizon()
+        position = (yield self.dialect.sql["position_at"](moment=iso(moment)))[0][0]
+        return complete + 1 if position is None else min(position, complete + 1)
+
+    # --- what is kept, and what is no more
+
+    def holds(self) -> Steps[list[Hold]]:
+        """Return the holds, the one that keeps most first."""
+        return holds(self.dialect)
+
+    def hold(self, name: str, position: int, reason: str) -> Steps[list[Pruned]]:
+        """Keep everything behind a position from being pruned; return what is missing there already.
+
+        In a transaction of its own. A hold that is there is moved.
+        """
+        _check_text("name", name)
+        return hold(self.dialect, name, position, reason)
+
+    def lift(self, name: str) -> Steps[None]:
+        """Take a hold away; raise `UnknownName` if there is none of this name."""
+        return lift(self.dialect, name)
+
+    def pruned(self, after: int = 0, types: Collection[str] = ()) -> Steps[list[Pruned]]:
+        """Return what has been pruned behind a position, of these types or of all; none: all is still there."""
+        return pruned(self.dialect, after, types)
+
+    # --- transactions
 
     def transaction(self, steps: Steps[T]) -> Steps[T]:
         """Put an operation into a transaction of its own, on a connection of ensue's own that has none open."""

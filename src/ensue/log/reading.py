@@ -46,8 +46,14 @@ class Selection:
 
     def __post_init__(self) -> None:
         for moment in (self.since, self.before):
-            if moment is not None and moment.tzinfo is None:
-                raise EnsueError(f"{moment!r} has no time zone: make it aware, for example datetime.now(UTC)")
+            if moment is not None:
+                check_moment(moment)
+
+
+def check_moment(moment: datetime) -> None:
+    """Raise `EnsueError` for a moment without a time zone."""
+    if moment.tzinfo is None:
+        raise EnsueError(f"{moment!r} has no time zone: make it aware, for example datetime.now(UTC)")
 
 
 def iso(moment: datetime) -> str:

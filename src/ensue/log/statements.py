@@ -54,8 +54,10 @@ class Query:
         return query
 
     @cached_property
-    def _uses(self) -> tuple[int, ...]:
-        return tuple(self.names.index(name) for name in _PARAMETER.findall(self.source)) if self.names else ()
+    def _uses(self) -> tuple[int, ...] | None:
+        """Which value each use of a parameter takes; None if it is just one after the other."""
+        uses = tuple(self.names.index(name) for name in _PARAMETER.findall(self.source)) if self.names else ()
+        return uses if len(uses) > len(self.names) else None
 
     @cached_property
     def format(self) -> str:
@@ -82,9 +84,11 @@ class Query:
 
     def arrange(self, style: Style, values: Row) -> Row:
         """Return the values, given in the order of `names`, as a driver of this style wants them."""
-        if style is not Style.FORMAT or len(self._uses) == len(self.names):
-            return values
-        return tuple(values[use] for use in self._uses)
+        return self.arrange_format(values) if style is Style.FORMAT else values
+
+    def arrange_format(self, values: Row) -> Row:
+        """As `arrange`, for `Style.FORMAT`."""
+        return values if self._uses is None else tuple([values[use] for use in self._uses])
 
     def __call__(self, **values: Any) -> Call:
         """Return the statement with its values, to be yielded by an operation."""

@@ -377,7 +377,7 @@ class Applier:
         if busy or self.read_to <= self._checkpoint or now - self._drifted_at < _DRIFT_EVERY:
             return None, {}
         self._drifting, self._drifted_at = True, now
-        return Checkpoint(*self.lease.place, self.lease.epoch, self.read_to), {}
+        return Checkpoint(*self.lease.place, self.lease.epoch, self.read_to, None, 0.0), {}
 
     @property
     def _idle(self) -> bool:

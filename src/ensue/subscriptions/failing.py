@@ -7,6 +7,8 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
+from ensue.errors import BrokerUnavailable
+
 _REASON = 4000
 """Characters of a reason that are kept."""
 _TRACEBACK = 8000
@@ -14,12 +16,16 @@ _ENSUE = str(Path(__file__).parents[1]) + os.sep
 
 
 class Failure:
-    """The handler raised: tried again by the subscription's own policy, or, if it is final, never."""
+    """The handler raised: tried again by the subscription's own policy, or, if it is final, never.
 
-    __slots__ = ("final", "reason", "trace")
+    `after`: not before so many seconds, if a broker has asked for that; it counts as an attempt like every other.
+    """
+
+    __slots__ = ("after", "final", "reason", "trace")
 
     def __init__(self, error: BaseException, reason: str | None = None, *, final: bool = False) -> None:
         self.final = final
+        self.after = error.after if isinstance(error, BrokerUnavailable) else 0.0
         self.reason = reason or f"{type(error).__qualname__}: {_message(error)}"
         self.trace = _trace(error)
 

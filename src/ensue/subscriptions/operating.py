@@ -22,6 +22,15 @@ _PAGE = 1000
 _names = msgspec.json.Decoder(list[str]).decode
 
 
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing is wrong with the events, but what the handler needs is away: a relay's broker, for one."""
+
+    since: datetime
+    again_at: datetime
+    """The next try."""
+    reason: str
+
+
 class Partition(msgspec.Struct, frozen=True, kw_only=True):
     """One part of a subscription, and who works on it."""
 
@@ -34,6 +43,8 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
     """It has an owner, but its lease has run out: the owner is dead or cut off."""
     moved_at: datetime
     """When its checkpoint was last written."""
+    held: Held | None
+    """Why it does not go on; None: it is not held."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +65,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Keys that are parked and tried again by themselves."""
     dead: int
     """Keys that are parked and wait for a person."""
+    held: Held | None
+    """Of its partitions that are held, the one that has been so for longest; None: none is."""
     partitions: tuple[Partition, ...]
 
 
@@ -137,9 +150,10 @@ def standings(log: Log) -> Steps[list[Standing]]:
     found: list[Standing] = []
     for name, parts in grouped.items():
         checkpoint = min(part[4] for part in parts)
-        types = tuple(_names(parts[0][9]))
+        types = tuple(_names(parts[0][-1]))
         behind, oldest = yield from _behind(log, types, checkpoint, head)
         retrying, dead = parked.get(name, (0, 0))
+        partitions = tuple(_partition(part) for part in parts)
         found.append(
             Standing(
                 subscription=name,
@@ -151,14 +165,15 @@ def standings(log: Log) -> Steps[list[Standing]]:
                 seconds_behind=max(0.0, (datetime.now(UTC) - oldest).total_seconds()) if oldest else 0.0,
                 retrying=retrying,
                 dead=dead,
-                partitions=tuple(_partition(part) for part in parts),
+                held=min((each.held for each in partitions if each.held), key=lambda held: held.since, default=None),
+                partitions=partitions,
             )
         )
     return found
 
 
 def _partition(row: Sequence[Any]) -> Partition:
-    _, _, first, last, checkpoint, owner, until, expired, moved_at, _ = row
+    _, _, first, last, checkpoint, owner, until, expired, moved_at, since, again_at, reason, _ = row
     return Partition(
         first_slot=first,
         last_slot=last,
@@ -167,6 +182,9 @@ def _partition(row: Sequence[Any]) -> Partition:
         leased_until=_moment(until),
         expired=bool(expired),
         moved_at=datetime.fromisoformat(moved_at),
+        held=None
+        if since is None
+        else Held(since=datetime.fromisoformat(since), again_at=datetime.fromisoformat(again_at), reason=reason),
     )
 
 

@@ -58,12 +58,16 @@ class Due(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """How far a partition is done."""
+    """How far a partition is done, and why it does not go on if it is held."""
 
     subscription: str
     first_slot: int
     epoch: int
     checkpoint: int
+    held: str | None
+    """What its handler waits for; None: it is not held."""
+    again: float
+    """Seconds until it is called again."""
 
 
 class Unparked(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -9,8 +10,10 @@ from itertools import pairwise
 import msgspec
 
 from ensue.errors import DeclarationError, RenamedSubscription, UnknownName
-from ensue.log import Call, Log, Steps, iso
+from ensue.log import Call, Log, Steps
 from ensue.subscriptions.declared import Cursors, Subscription, edges
+
+logger = logging.getLogger("ensue")
 
 _json = msgspec.json.Encoder().encode
 _segments = msgspec.json.Decoder(list[tuple[int, int, int]]).decode
@@ -27,7 +30,7 @@ def register(log: Log, cursors: Cursors) -> Steps[list[str]]:
     wanted = cursors.declared
     known: dict[str, tuple[str, ...]] = {}
     reached: dict[str, int] = {}
-    for name, _, _, _, checkpoint, _, _, _, _, types in (yield Call(sql["progress"])):
+    for name, _, _, _, checkpoint, *_, types in (yield Call(sql["progress"])):
         known[name] = tuple(msgspec.json.decode(types, type=list[str]))
         reached[name] = min(checkpoint, reached.get(name, checkpoint))
     vanished = [name for name in known if name not in wanted and name not in cursors.others]
@@ -51,6 +54,7 @@ def register(log: Log, cursors: Cursors) -> Steps[list[str]]:
         if (yield sql["insert_subscription"](name=name, types=types, started_at=started_at)):
             for first, last in _cut(new.partitions):
                 yield from _insert(log, name, first, last, started_at, [], 0)
+            yield from _say_what_is_missing(log, new, started_at)
     return vanished
 
 
@@ -73,11 +77,24 @@ def _start(log: Log, subscription: Subscription) -> Steps[int]:
         case "now":
             return (yield from log.horizon())
         case datetime() as moment:
-            complete = yield from log.horizon()  # first: what is recorded meanwhile, or not yet committed, is behind it
-            position = (yield log.dialect.sql["position_at"](moment=iso(moment)))[0][0]
-            return complete if position is None else min(position - 1, complete)
+            return (yield from log.position_at(moment)) - 1
         case position:
             return max(0, int(position) - 1)
+
+
+def _say_what_is_missing(log: Log, subscription: Subscription, started_at: int) -> Steps[None]:
+    """Warn that a subscription begins where events that it wants have been pruned."""
+    missing: dict[str, int] = {}
+    for each in (yield from log.pruned(started_at, subscription.types)):
+        missing[each.type] = missing.get(each.type, 0) + each.events
+    if missing:
+        logger.warning(
+            "subscription %r begins at position %d, where events that it wants have been pruned: %s; it will not get "
+            "them (ensue prune --dry-run shows what was pruned)",
+            subscription.name,
+            started_at + 1,
+            ", ".join(f"up to {number} of {type}" for type, number in sorted(missing.items())),
+        )
 
 
 def _cut(parts: int) -> list[tuple[int, int]]:

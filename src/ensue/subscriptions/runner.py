@@ -91,6 +91,8 @@ class Runner:
         self._aside = {key: _Aside(position, revision) for key, (position, revision) in claimed.parked.items()}
         self._opened = subscription.opens() if subscription.opens is not None else None
         self._hold: asyncio.TimerHandle | None = None
+        self._held = ""
+        """Why it rests, until something is handled again."""
         self._closing: asyncio.Future[None] | None = None
         self._letting_go: asyncio.Future[None] | None = None
         lease = claimed.lease
@@ -323,7 +325,7 @@ class Runner:
             done.add(position)
         if len(track) < WINDOW and not self.roomy.is_set():
             self.roomy.set()
-        self._changed()
+        self._has_changed()
 
     # --- resting
 
@@ -338,10 +340,18 @@ class Runner:
             delay, reason = hold.delay, reason_to_keep(hold.reason)
             logger.warning("%s: %s; again in %.1f s", self.subscription.name, reason, delay)
             self._hold = asyncio.get_running_loop().call_later(delay, self._rested)
+            self._held, self._collected = reason or "it does not say why", -1
+            self._changed()
 
     def _rested(self) -> None:
         self._hold = None
         self._start_hands()
+
+    def _has_changed(self) -> None:
+        """Say that there is something to save; what is handled while it does not rest says that it is held no more."""
+        if self._held and self._hold is None:
+            self._held, self._collected = "", -1
+        self._changed()
 
     # --- setting aside, and going on
 
@@ -392,7 +402,7 @@ class Runner:
             handled=handled,
         )
         self.moved.add(row.key)
-        self._changed()
+        self._has_changed()
 
     async def _go_on(self, due: Due) -> None:
         """Carry out the next step of a parked key, then deliver what queues behind it, until it fails or is empty."""
@@ -446,7 +456,7 @@ class Runner:
             self.subscription.name, due.key, position, due.revision, handled, self.lease.epoch
         )
         self.moved.add(due.key)
-        self._changed()
+        self._has_changed()
 
     async def _find(self, due: Due) -> Recorded[Any] | None:
         rows = await self._read(Selection(after=due.position - 1, until=due.position), 1)
@@ -482,7 +492,8 @@ class Runner:
         if checkpoint == self._collected and not parks:
             return None, {}
         self._collected = checkpoint
-        return Checkpoint(*self.lease.place, self.lease.epoch, checkpoint), parks
+        again = 0.0 if self._hold is None else self._hold.when() - asyncio.get_running_loop().time()
+        return Checkpoint(*self.lease.place, self.lease.epoch, checkpoint, self._held or None, max(0.0, again)), parks
 
     def keep(self, parks: dict[str, Parked | Unparked]) -> None:
         """Take back what could not be saved; what has happened since is newer."""

@@ -46,7 +46,7 @@ def verdict(outcome: Outcome | Failure, retry: Backoff, attempt: int, since_firs
         case Park(reason):
             step, delay = "wait", None
         case Failure(reason=reason, trace=trace):
-            delay = retry.wait(attempt)
+            delay = max(retry.wait(attempt), outcome.after)
             if outcome.final or retry.spent(attempt, since_first):
                 step, delay = "wait", None
         case _:  # pragma: no cover: nothing else is a failure

@@ -102,7 +102,7 @@ class GivenApp:
     async def _record(self, *events: Event) -> int:
         """Record events in one transaction; return the position of the last one."""
         app, position = self._app, 0
-        if any(within.function.is_async for within, _ in app.declarations.guards.calls(events)):
+        if any(within.function.is_async for within, _, _ in app.declarations.guards.calls(events)):
             async with app.transaction() as connection:
                 for event in events:
                     position = (await app.record(event, via=connection, stream=self._stream_of(event))).position

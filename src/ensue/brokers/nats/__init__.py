@@ -11,8 +11,10 @@ from typing import ClassVar
 
 from ensue.brokers.address import Address
 from ensue.brokers.nats.consuming import NatsConsumer
+from ensue.brokers.nats.link import Link
 from ensue.brokers.nats.publishing import NatsPublisher
 from ensue.brokers.nats.settings import Settings
+from ensue.brokers.nats.stream import longest_age
 from ensue.contracts import cloudevents
 from ensue.contracts.cloudevents import Binding
 
@@ -35,6 +37,17 @@ class Nats:
 
     def consumer(self, topics: Sequence[str], group: str) -> NatsConsumer:
         return NatsConsumer(self._settings, topics, group)
+
+    async def redelivers_for(self, topics: Sequence[str]) -> float | None:
+        """Return for how long the stream keeps a message; None if it does so without end, or is not there yet.
+
+        Consumers of ensue deliver until a message is acknowledged, and a new one begins anywhere in the stream.
+        """
+        link = await Link.open(self._settings)
+        try:
+            return await longest_age(link)
+        finally:
+            await link.close()
 
 
 __all__ = ["Nats"]

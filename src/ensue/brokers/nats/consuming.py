@@ -23,10 +23,11 @@ from nats.aio.msg import Msg
 from ensue.brokers.broker import Incoming
 from ensue.brokers.nats.link import Fault, Link, status, told
 from ensue.brokers.nats.settings import Settings
-from ensue.brokers.nats.stream import common_pattern, ensure_stream
+from ensue.brokers.nats.stream import TRIES, common_pattern, ensure_stream
 from ensue.errors import BrokerError, BrokerRefused, BrokerUnavailable
 
 _CONSUMER_NOT_FOUND = 10014
+_SUBJECT_NOT_TAKEN = 10093  # by the stream
 _HOUR = 3600 * 1_000_000_000
 _GOING_BACK = "-going-back"
 _ALONE = 5.0
@@ -39,6 +40,13 @@ class _Handle(NamedTuple):
     delivered: int
     reply: str
     life: int
+
+
+class _Found(NamedTuple):
+    info: dict[str, Any] | None
+    """The consumer, None if it was not there."""
+    note: dict[str, Any] | None
+    """Of one that is going back, or has died while it was."""
 
 
 class NatsConsumer:
@@ -75,6 +83,19 @@ class NatsConsumer:
         """The status with which the current pull has ended; empty as long as it has not."""
 
     # -- life
+
+    async def prepare(self) -> list[str]:
+        """Make the stream, which keeps what is published, and the durable consumer."""
+        link = await Link.open(self._settings)
+        try:
+            made = [f"stream {self._settings.stream}"] if await ensure_stream(link, sorted(self._topics)) else []
+            if (await self._ensure(link)).info is None:
+                made.append(f"consumer {self._name} of stream {self._settings.stream}")
+        except BaseException:
+            await link.abandon()
+            raise
+        await link.close()
+        return made
 
     async def open(self) -> None:
         await self._let_go()
@@ -258,16 +279,7 @@ class NatsConsumer:
 
         Return how many messages it has delivered.
         """
-        info = await self._info(link, self._name)
-        note = await self._info(link, self._name + _GOING_BACK)
-        if info is None:
-            # A process was killed while it went back: the note says from where.
-            await self._create(link, self._name, 1 if note is None else note["config"]["opt_start_seq"])
-        elif (policy := info["config"]["ack_policy"]) != "all":
-            raise BrokerRefused(
-                f"{self._settings.address}: consumer {self._name} of stream {self._settings.stream} does not fit: "
-                f"its ack_policy is {policy}, and has to be all"
-            )
+        info, note = await self._ensure(link)
         if note is not None:
             await self._delete(link, self._name + _GOING_BACK)
         if info is None:
@@ -277,6 +289,20 @@ class NatsConsumer:
             return 0
         delivered: int = info["delivered"]["consumer_seq"]
         return delivered
+
+    async def _ensure(self, link: Link) -> _Found:
+        """Make the consumer if it is not there, and return what was found."""
+        info = await self._info(link, self._name)
+        note = await self._info(link, self._name + _GOING_BACK)
+        if info is None:
+            # A process may have been killed while it went back: the note says from where.
+            await self._create(link, self._name, 1 if note is None else note["config"]["opt_start_seq"])
+        elif (policy := info["config"]["ack_policy"]) != "all":
+            raise BrokerRefused(
+                f"{self._settings.address}: consumer {self._name} of stream {self._settings.stream} does not fit: "
+                f"its ack_policy is {policy}, and has to be all"
+            )
+        return _Found(info, note)
 
     async def _go_back(self, link: Link) -> None:
         """Make the consumer anew from behind its floor; at every moment either it or a note of its floor is there."""
@@ -308,10 +334,14 @@ class NatsConsumer:
             "max_ack_pending": self._settings.max_ack_pending,
             **self._filter(link),
         }
-        made = await link.ask(
-            f"CONSUMER.DURABLE.CREATE.{self._settings.stream}.{name}",
-            {"stream_name": self._settings.stream, "config": config},
-        )
+        what = f"CONSUMER.DURABLE.CREATE.{self._settings.stream}.{name}"
+        question = {"stream_name": self._settings.stream, "config": config}
+        made = await link.ask(what, question)
+        for _ in range(TRIES):
+            if not isinstance(made, Fault) or made.err_code != _SUBJECT_NOT_TAKEN:
+                break
+            await ensure_stream(link, sorted(self._topics))  # others have changed it since, and knew of theirs only
+            made = await link.ask(what, question)
         if isinstance(made, Fault):
             raise link.failure(f"consumer {name} cannot be made", made)
 

@@ -13,19 +13,21 @@ STREAM_NOT_FOUND = 10059
 _STREAM_EXISTS = 10058
 
 _SECOND = 1_000_000_000
-_TRIES = 5
+TRIES = 5
+"""How often something is done again that others undo at the same time."""
 
 
-async def ensure_stream(link: Link, topics: Sequence[str]) -> None:
+async def ensure_stream(link: Link, topics: Sequence[str]) -> bool:
     """See to it that the stream is there, fits, and takes these topics; several at once may.
 
-    Raises `BrokerRefused` if it does not fit, and as `Link.request`.
+    Return whether it was made. Raises `BrokerRefused` if it does not fit, and as `Link.request`.
     """
     settings = link.settings
     name = settings.stream
     if bad := [topic for topic in topics if not is_subject(topic)]:
         raise BrokerRefused(f"{settings.address}: {bad[0]!r} cannot be a subject of NATS")
-    for _ in range(_TRIES):  # what others do at the same time shows when it is read again
+    made_here = False
+    for _ in range(TRIES):  # what others do at the same time shows when it is read again
         found = await link.ask(f"STREAM.INFO.{name}")
         if isinstance(found, Fault):
             if found.err_code != STREAM_NOT_FOUND:
@@ -33,6 +35,7 @@ async def ensure_stream(link: Link, topics: Sequence[str]) -> None:
             made = await link.ask(f"STREAM.CREATE.{name}", _configuration(settings, topics))
             if isinstance(made, Fault) and made.err_code != _STREAM_EXISTS:
                 raise link.failure(f"stream {name} cannot be made", made)
+            made_here = not isinstance(made, Fault)
             continue
         config: dict[str, Any] = found["config"]
         if differences := _differences(settings, config):
@@ -40,11 +43,22 @@ async def ensure_stream(link: Link, topics: Sequence[str]) -> None:
         subjects: list[str] = config.get("subjects") or []
         missing = [topic for topic in dict.fromkeys(topics) if not any(covers(each, topic) for each in subjects)]
         if not missing:
-            return
+            return made_here
         widened = await link.ask(f"STREAM.UPDATE.{name}", {**config, "subjects": [*subjects, *missing]})
         if isinstance(widened, Fault):
             raise link.failure(f"stream {name} cannot take {', '.join(missing)}", widened)
     raise BrokerUnavailable(f"{settings.address}: stream {name} is being changed by others all the time")
+
+
+async def longest_age(link: Link) -> float | None:
+    """Return the seconds after which the stream removes a message; None if it never does, or is not there."""
+    name = link.settings.stream
+    found = await link.ask(f"STREAM.INFO.{name}")
+    if isinstance(found, Fault):
+        if found.err_code == STREAM_NOT_FOUND:
+            return None
+        raise link.failure(f"stream {name}", found)
+    return found["config"].get("max_age", 0) / _SECOND or None
 
 
 def _configuration(settings: Settings, topics: Sequence[str]) -> dict[str, Any]:

@@ -51,6 +51,12 @@ class _Handle(NamedTuple):
     life: int
 
 
+class _Group(NamedTuple):
+    info: dict[str, Any]
+    made: bool
+    """It was not there before."""
+
+
 class RedisConsumer:
     """Reads some streams, in the order in which they were written to."""
 
@@ -71,6 +77,18 @@ class RedisConsumer:
         """What was fetched and not acknowledged yet."""
 
     # -- life
+
+    async def prepare(self) -> list[str]:
+        """Make the group of each stream: a group gets what comes to a stream, and all that is still there."""
+        link = Link(self._settings)
+        try:
+            await check_server(link, self._topics)
+            made = [topic for topic in self._topics if (await self._ensure(link, topic)).made]
+        except exceptions.ResponseError as error:
+            raise link.failure(error) from error
+        finally:
+            await link.close()
+        return [f"group {self._group} of stream {topic}" for topic in made]
 
     async def open(self) -> None:
         await self.close()
@@ -99,10 +117,7 @@ class RedisConsumer:
     async def _begin(self, link: Link, topic: str) -> None:
         """Make the group, or make it anew from behind what is acknowledged."""
         client = link.client
-        with contextlib.suppress(exceptions.ResponseError):  # it is there, or there is something else: that shows below
-            await link.call(client.execute_command("XGROUP CREATE", topic, self._group, "0", "MKSTREAM"))
-        groups: list[dict[str, Any]] = await link.call(client.xinfo_groups(topic))
-        (group,) = [each for each in groups if each["name"] == self._group.encode()]
+        group, _ = await self._ensure(link, topic)
         if not group["consumers"]:
             return
         pending: list[dict[str, Any]] = await link.call(client.xpending_range(topic, self._group, "-", "+", 1))
@@ -113,6 +128,19 @@ class RedisConsumer:
         pipeline.execute_command("XGROUP DESTROY", topic, self._group)
         pipeline.execute_command("XGROUP CREATE", topic, self._group, last, "MKSTREAM", *known)
         await link.run(pipeline)
+
+    async def _ensure(self, link: Link, topic: str) -> _Group:
+        """Make the group if it is not there."""
+        refusal: exceptions.ResponseError | None = None
+        try:
+            await link.call(link.client.execute_command("XGROUP CREATE", topic, self._group, "0", "MKSTREAM"))
+        except exceptions.ResponseError as error:  # it is there, or there is something else: that shows below
+            refusal = error
+        groups: list[dict[str, Any]] = await link.call(link.client.xinfo_groups(topic))
+        for each in groups:
+            if each["name"] == self._group.encode():
+                return _Group(each, made=refusal is None)
+        raise refusal or BrokerUnavailable(f"{self._settings.address}: somebody deletes group {self._group!r}")
 
     # -- reading
 

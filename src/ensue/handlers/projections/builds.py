@@ -11,7 +11,8 @@ from typing import Literal
 
 import msgspec
 
-from ensue.errors import DeclarationError, UnknownName
+from ensue.errors import DeclarationError, ProjectionError, UnknownName
+from ensue.events import stored_types
 from ensue.handlers.projections.projection import Projection
 from ensue.handlers.projections.tables import Tables, tables_of
 from ensue.log import Call, Log, Steps
@@ -128,7 +129,9 @@ def resolve(log: Log, projections: Iterable[Projection], *, create: bool) -> Ste
     return Resolved(chosen, frozenset(others))
 
 
-def create_build(log: Log, projection: Projection, there: Sequence[Build], *, by_hand: bool) -> Steps[Build]:
+def create_build(
+    log: Log, projection: Projection, there: Sequence[Build], *, by_hand: bool, copied: bool = False
+) -> Steps[Build]:
     """Make the tables of a new build, and note it; the first is live at once."""
     tables = tables_of(log)
     yield Call(log.dialect.sql["lock_projections"])
@@ -137,6 +140,8 @@ def create_build(log: Log, projection: Projection, there: Sequence[Build], *, by
     if fitting and not by_hand:
         return fitting[-1]
     live = next((each for each in there if each.state == "live"), None)
+    if live is not None and not copied:
+        yield from _refuse_if_pruned(log, projection)
     number = max((each.number for each in there), default=0) + 1
     home = live.home if live is not None else (yield from tables.home())
     if live is None:
@@ -153,6 +158,18 @@ def create_build(log: Log, projection: Projection, there: Sequence[Build], *, by
         home=home,
     )
     return next(each for each in (yield from all_builds(log, projection.name)) if each.number == number)
+
+
+def _refuse_if_pruned(log: Log, projection: Projection) -> Steps[None]:
+    names = tuple(name for each in projection.types for name in stored_types(each))
+    gone = yield from log.pruned(0, names)
+    if gone:
+        events = sum(each.events for each in gone)
+        raise ProjectionError(
+            f"projection {projection.name!r} cannot be built anew from the beginning: {events} events "
+            f"of {', '.join(sorted({e.type for e in gone}))} have been pruned. Begin with what the live one holds, and "
+            f"repair what was touched since a moment: ensue replay {projection.name} --shadow --since …"
+        )
 
 
 def _set_up(tables: Tables, projection: Projection) -> Steps[None]:

@@ -40,6 +40,21 @@ class _Told(msgspec.Struct, gc=False):
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Told).decode
 
+
+def _apart(one: Written) -> tuple[str, tuple[str | None, ...]]:
+    """Return an event's data, and its other members as the recording function takes them."""
+    metadata = None if one.metadata is None else str(one.metadata, "utf-8")
+    return str(one.data, "utf-8"), (
+        one.type,
+        str(one.kind),
+        one.key,
+        one.id,
+        metadata,
+        one.correlation_id,
+        one.causation_id,
+    )
+
+
 _MISSING = {"3F000", "42P01", "42883", "42704"}  # schema, table, function, object
 _LOST = re.compile(r"08...|57P0[123]|55000-closed")
 
@@ -67,16 +82,21 @@ class Postgres:
     ) -> Steps[Receipt]:
         """Record events by one call of the recording function."""
         yield BEGIN
-        events = _encode(written if len(written) > 1 else written[0]).decode()
-        if stream is None and dedupe is None:
-            rows = yield Call(self.sql["append_plain"], (events, log))
-        else:
+        if len(written) > 1:
+            events = _encode(written).decode()
             rows = yield Call(self.sql["append"], (events, stream, expected, dedupe, log, rule == "enforce"))
+        else:
+            data, about = _apart(written[0])
+            if stream is None and dedupe is None:
+                rows = yield Call(self.sql["append_one_plain"], (data, log, *about))
+            else:
+                where = (stream, expected, dedupe, log, rule == "enforce")
+                rows = yield Call(self.sql["append_one"], (data, *where, *about))
         told = _decode(rows[0][0])
         if told.beside is not None and rule == "warn":
             warn_of_second(told.beside, stream)
         return Receipt(
-            told.ids if told.duplicate else tuple([each.id for each in written]),
+            told.ids,
             told.positions,
             told.stream if told.duplicate else stream,
             told.version,

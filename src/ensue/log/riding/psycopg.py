@@ -14,7 +14,7 @@ from ensue.log.dialect import Fault
 from ensue.log.driving import drive, drive_async
 from ensue.log.place import Place
 from ensue.log.postgres import Postgres
-from ensue.log.statements import Call, Rows, Steps, Style, T
+from ensue.log.statements import Call, Rows, Steps, T
 
 FAILED = "the transaction has failed earlier and takes nothing more: roll it back first; nothing was recorded"
 AUTOCOMMIT = (
@@ -64,10 +64,13 @@ class PsycopgRide:
     def execute(self, call: Call) -> Rows:
         query = call.query
         cursor = psycopg.Cursor(self._connection, row_factory=tuple_row)
-        cursor.execute(query.format.encode(), query.arrange(Style.FORMAT, call.values) if query.names else None)
-        if cursor.rownumber is None and self._connection.pgconn.pipeline_status:
-            with self._connection.pipeline() as pipeline:  # the user's: what it holds back comes now
-                pipeline.sync()
+        cursor.execute(query.format.encode(), query.arrange_format(call.values) or None)
+        if cursor.rownumber is not None:
+            return cursor.fetchall()
+        if not self._connection.pgconn.pipeline_status:
+            return ()
+        with self._connection.pipeline() as pipeline:  # the user's: what it holds back comes now
+            pipeline.sync()
         return cursor.fetchall() if cursor.rownumber is not None else ()
 
     def fault(self, error: Exception) -> Fault | None:
@@ -92,10 +95,13 @@ class AsyncPsycopgRide:
     async def execute(self, call: Call) -> Rows:
         query = call.query
         cursor = psycopg.AsyncCursor(self._connection, row_factory=tuple_row)
-        await cursor.execute(query.format.encode(), query.arrange(Style.FORMAT, call.values) if query.names else None)
-        if cursor.rownumber is None and self._connection.pgconn.pipeline_status:
-            async with self._connection.pipeline() as pipeline:
-                await pipeline.sync()
+        await cursor.execute(query.format.encode(), query.arrange_format(call.values) or None)
+        if cursor.rownumber is not None:
+            return await cursor.fetchall()
+        if not self._connection.pgconn.pipeline_status:
+            return ()
+        async with self._connection.pipeline() as pipeline:
+            await pipeline.sync()
         return await cursor.fetchall() if cursor.rownumber is not None else ()
 
     def fault(self, error: Exception) -> Fault | None:

@@ -47,6 +47,28 @@ async def what_a_handler_within_raises_undoes_the_recording(case: Case) -> None:
     assert [each.event for each in case.recorded()] == [Noted(text="allowed"), Noted(text="allowed too")]
 
 
+async def what_a_handler_within_records_is_caused_by_its_event(case: Case) -> None:
+    app = case.same_app()
+
+    def follow(event: Noted, connection: Any) -> None:
+        if event.text == "cause":
+            app.record(Noted(text="effect"), via=connection)
+
+    async def follow_async(event: Noted, connection: Any) -> None:
+        if event.text == "cause":
+            await app.record(Noted(text="effect"), via=connection)
+
+    if case.asynchronous:
+        app.within(Noted)(follow_async)
+    else:
+        app.within(Noted)(follow)
+    async with case.transaction() as connection:
+        await case.record(connection, Noted(text="other"), Noted(text="cause"), app=app)
+    _, cause, effect = case.recorded()
+    assert effect.event == Noted(text="effect")
+    assert (effect.causation_id, effect.correlation_id) == (cause.id_text, cause.id_text)
+
+
 async def an_async_handler_within_needs_an_async_connection(case: Case) -> None:
     app, called = case.same_app(), list[str]()
 

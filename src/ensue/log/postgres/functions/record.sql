@@ -7,6 +7,8 @@
 --   dedupe    record once under this key; later calls return the first receipt, with duplicate = true
 --   log       the application to which the log must belong; null: any
 --   alone     refuse if this transaction has recorded in another stream: one transaction, one aggregate
+--   type      then events is the data of one event of this type, and kind, key, id, metadata, correlation_id and
+--             causation_id are its other members: cheaper, there is no object to be taken apart
 --
 -- Returns {"positions": […], "ids": […], "version": …, "recorded_at": …, "duplicate": false}; a duplicate also tells
 -- the first receipt's "stream", and a second stream in one transaction has "beside": the first one.
@@ -31,14 +33,21 @@ create or replace function ensue.record(
     expected bigint default null,
     dedupe text default null,
     log text default null,
-    alone boolean default false
+    alone boolean default false,
+    type text default null,
+    kind text default null,
+    key text default null,
+    id uuid default null,
+    metadata json default null,
+    correlation_id text default null,
+    causation_id text default null
 ) returns json language plpgsql volatile as $$
 #variable_conflict use_column
 declare
     written text;
     beside text;
     before bigint;
-    event "ensue".events;  -- quoted: the name may be a word that is not a type's
+    several boolean;
     now timestamptz;
 begin
     if record.log <> ensue.owner() or coalesce(record.dedupe, record.stream, record.expected::text) is not null then
@@ -91,19 +100,17 @@ begin
         raise exception 'sequence ensue.positions cannot be read: grant usage on it';
     end if;
 
-    if pg_catalog.json_typeof(record.events) = 'object' then  -- one event, the usual case, by the cheapest plan
-        event := pg_catalog.json_populate_record(null::"ensue".events, record.events);
-        insert into ensue.events (
-            position, id, type, kind, stream, version, key, data, metadata, correlation_id, causation_id, recorded_at)
-        values (
-            pg_catalog.nextval('ensue.positions'), coalesce(event.id, ensue.new_id()), event.type,
-            coalesce(event.kind, 'domain'), record.stream, before + 1, event.key, event.data, event.metadata,
-            event.correlation_id, event.causation_id, pg_catalog.clock_timestamp())
-        returning '{"positions":[' || position || '],"ids":["' || id || '"],"version":'
-            || coalesce(version::text, 'null') || ',"recorded_at":' || pg_catalog.to_json(recorded_at)
-            || ',"duplicate":false}'
-        into written;
-    else
+    if record.type is null then
+        several := pg_catalog.json_typeof(record.events) is distinct from 'object';
+        if not several then
+            select e.type, e.kind, e.key, e.id, e.metadata, e.correlation_id, e.causation_id, e.data
+            into record.type, record.kind, record.key, record.id, record.metadata, record.correlation_id,
+                record.causation_id, record.events
+            from pg_catalog.json_populate_record(null::"ensue".events, record.events) e;  -- the name may be a keyword
+        end if;
+    end if;
+
+    if several then
         now := pg_catalog.clock_timestamp();
         with recorded as (
             insert into ensue.events (
@@ -126,6 +133,17 @@ begin
         if written is null then
             raise exception using errcode = 'EN003', message = 'record() was given no event';
         end if;
+    else  -- one event, the usual case, by the cheapest plan
+        insert into ensue.events (
+            position, id, type, kind, stream, version, key, data, metadata, correlation_id, causation_id, recorded_at)
+        values (
+            pg_catalog.nextval('ensue.positions'), coalesce(record.id, ensue.new_id()), record.type,
+            coalesce(record.kind, 'domain'), record.stream, before + 1, record.key, record.events, record.metadata,
+            record.correlation_id, record.causation_id, pg_catalog.clock_timestamp())
+        returning '{"positions":[' || position || '],"ids":["' || id || '"],"version":'
+            || coalesce(version::text, 'null') || ',"recorded_at":' || pg_catalog.to_json(recorded_at)
+            || ',"duplicate":false}'
+        into written;
     end if;
 
     if coalesce(record.dedupe, beside) is not null then

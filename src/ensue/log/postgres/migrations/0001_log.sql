@@ -51,3 +51,25 @@ create table ensue.deduplicated (
 -- Until when, in seconds since 1970, some reader sleeps and wants a call. A sequence, because it is seen at once, by
 -- transactions with an old snapshot too, and read without a query.
 create sequence ensue.sleeping as bigint minvalue 0 start 0 cache 1
+-- next
+-- Who still needs events: nothing behind the position of a hold is pruned.
+create table ensue.holds (
+    name       text primary key,
+    position   bigint not null,
+    reason     text not null,
+    created_at timestamptz not null default clock_timestamp()
+)
+-- next
+-- What has been pruned: of each type in each run, how many events between which positions.
+create table ensue.pruned (
+    run             text not null,
+    type            text not null,
+    first_position  bigint not null,
+    last_position   bigint not null,
+    events          bigint not null,
+    recorded_before timestamptz not null,            -- what was asked for
+    actor           text not null,
+    reason          text not null,
+    pruned_at       timestamptz not null default clock_timestamp(),
+    primary key (run, type)
+)

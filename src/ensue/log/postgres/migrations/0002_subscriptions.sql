@@ -18,6 +18,9 @@ create table ensue.partitions (
     owner        text,
     leased_until timestamptz,
     moved_at     timestamptz not null default clock_timestamp(),
+    held_since   timestamptz,                        -- null: it is not held
+    held_until   timestamptz,                        -- the next try
+    held_reason  text,
     primary key (subscription, first_slot),
     check (first_slot <= last_slot)
 ) with (fillfactor = 70)

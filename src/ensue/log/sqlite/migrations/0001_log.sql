@@ -41,3 +41,25 @@ create table ensue_deduplicated (
     version     integer,
     recorded_at text not null
 ) without rowid
+-- next
+-- Who still needs events: nothing behind the position of a hold is pruned.
+create table ensue_holds (
+    name       text primary key,
+    position   integer not null,
+    reason     text not null,
+    created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+)
+-- next
+-- What has been pruned: of each type in each run, how many events between which positions.
+create table ensue_pruned (
+    run             text not null,
+    type            text not null,
+    first_position  integer not null,
+    last_position   integer not null,
+    events          integer not null,
+    recorded_before text not null,                   -- what was asked for
+    actor           text not null,
+    reason          text not null,
+    pruned_at       text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    primary key (run, type)
+)

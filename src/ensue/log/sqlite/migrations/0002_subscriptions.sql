@@ -18,6 +18,9 @@ create table ensue_partitions (
     owner        text,
     leased_until text,
     moved_at     text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    held_since   text,                               -- null: it is not held
+    held_until   text,                               -- the next try
+    held_reason  text,
     primary key (subscription, first_slot),
     check (first_slot <= last_slot)
 )

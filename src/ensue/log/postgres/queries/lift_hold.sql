@@ -1,0 +1,1 @@
+delete from ensue.holds where name = :name returning name

@@ -1,0 +1,1 @@
+delete from ensue_holds where name = :name returning name
