@@ -20,6 +20,8 @@ from ensue.cli.target import address
 from tests.shop import MODULE, Shop, open_shop
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "command-line.md"
+NO_SUCH_THING = {"ensue demo", "ensue diff", "ensue projection list", "ensue projection compare"}
+"""This shop has no aggregate and no projection."""
 LISTINGS = [
     ("tail", "--no-follow"),
     ("show", "1"),
@@ -31,6 +33,7 @@ LISTINGS = [
     ("dead", "retry", "--all", "--dry-run"),
     ("dead", "skip", "--all", "--dry-run"),
     ("dead", "discard", "--all", "--dry-run"),
+    ("replay", "mail", "--with-effects", "--since", "0", "--yes"),
     ("events", "check"),
     ("contracts", "lock"),
     ("contracts", "check"),
@@ -91,7 +94,7 @@ def test_every_command_stands_in_the_reference(name: str) -> None:
         option = next((each for each in parameter.opts if each.startswith("--")), None)
         if option is not None:
             assert f"`{option}" in found[name], f"{name} {option}"
-    assert f"$ {name}" in found[name] or name in ("ensue dead", "ensue events", "ensue contracts"), "an example"
+    assert f"$ {name}" in found[name] or name in ("ensue dead", "ensue events", "ensue contracts", "ensue projection"), "an example"
 
 
 def test_the_reference_names_no_command_that_is_gone() -> None:
@@ -104,7 +107,7 @@ def test_every_listing_has_json_that_parses(shop: Shop) -> None:
         max((name for name in commands() if f"ensue {' '.join(words)} ".startswith(f"{name} ")), key=len)
         for words in LISTINGS
     }
-    assert listings == listed | {"ensue demo", "ensue diff"}  # this shop has no aggregate
+    assert listings == listed | NO_SUCH_THING
     shop.good("migrate")
     shop.record("good", "bad-1")
     shop.work_off(dead=1)

@@ -51,8 +51,8 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Switch although it i
 
 def add_to(cli: typer.Typer) -> None:
     """Add the commands."""
-    cli.command(short_help="Read the log again: into a build of a projection, or for some keys.")(replay)
-    cli.add_typer(projection, name="projection", short_help="Look at the builds of projections, switch them.")
+    cli.command(short_help="Read the log again, from any moment.")(replay)
+    cli.add_typer(projection, name="projection", short_help="Compare and switch the builds of projections.")
 
 
 @projection.callback()
