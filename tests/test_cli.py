@@ -94,7 +94,12 @@ def test_every_command_stands_in_the_reference(name: str) -> None:
         option = next((each for each in parameter.opts if each.startswith("--")), None)
         if option is not None:
             assert f"`{option}" in found[name], f"{name} {option}"
-    assert f"$ {name}" in found[name] or name in ("ensue dead", "ensue events", "ensue contracts", "ensue projection"), "an example"
+    assert f"$ {name}" in found[name] or name in (
+        "ensue dead",
+        "ensue events",
+        "ensue contracts",
+        "ensue projection",
+    ), "an example"
 
 
 def test_the_reference_names_no_command_that_is_gone() -> None:

@@ -411,6 +411,8 @@ def switch_builds(
         if each.build.state != "live"
         and (each.build.state == "building" if build is None else each.build.number == build)
     ]
+    if not standings:
+        raise UnknownName(f"the log has no projection {name!r}")
     if not chosen:
         raise ProjectionError(f"projection {name!r} has no such build: {target.command('projection', 'list', name)}")
     new, who = chosen[-1], actor or os_user()
