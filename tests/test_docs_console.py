@@ -176,6 +176,7 @@ def same(text: str) -> str:
     return text.strip("\n")
 
 
+@pytest.mark.timeout(400)  # each command is a process
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
 def test_the_examples_print_what_the_page_says(page: Path, tmp_path: Path) -> None:
     text = page.read_text()
