@@ -302,3 +302,21 @@ def test_set_up_runs_once(app: App) -> None:
     app.migrate()
     assert rows(app) == []
     assert sqlite3.complete_statement(SET_UP)
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+async def test_what_is_refused_late_is_not_blamed_on_the_next_event(app: App) -> None:
+    """The statement of o77 is answered while the function is called with the event behind it."""
+    add = ADD.format(mark(app))
+
+    @app.projection(Paid, tables=TABLE, set_up=SET_UP, retry=Backoff(attempts=1))
+    def balances(event: Paid, db: Any) -> None:
+        if event.amount == 78:
+            db.execute("select 1").fetchone()
+        db.execute(add, (event.owner, None if event.amount == 77 else event.amount))
+
+    app.migrate()
+    record(app, *(Paid(owner=f"o{n}", amount=n) for n in range(200)))
+    async with app.running():
+        await until(lambda: len(rows(app)) == 199)
+        assert [each.key for each in app.operations.dead_letters()] == ["o77"]
