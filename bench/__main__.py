@@ -32,6 +32,7 @@ GROUPS = {
     "k": "aggregate_saving",
     "l": "aggregate_snapshots",
     "m": "relaying",
+    "n": "projecting",
 }
 
 

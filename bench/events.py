@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime
+from typing import TypedDict
 from uuid import UUID, uuid4
 
 import msgspec
@@ -27,26 +29,44 @@ Row = tuple[str, str, str, str, str]
 """id, type, kind, key, data: what differs between rows or is given by the caller."""
 
 
-def sign_ups(count: int) -> list[SignedUp]:
-    """Return events, each of a key of its own."""
-    return [
-        SignedUp(
-            user_id=uuid4(),
-            email="maria.magdalena.example@mail.example.com",
-            name="Maria Example",
-            plan="professional",
-            referrer="https://www.example.com/spring?source=letter",
-            signed_up_at=MOMENT,
-        )
-        for _ in range(count)
-    ]
+class About(TypedDict):
+    """What the event says."""
+
+    user_id: UUID
+    email: str
+    name: str
+    plan: str
+    referrer: str
+    signed_up_at: datetime
 
 
-def rows(count: int) -> list[Row]:
+def about(user_id: UUID) -> About:
+    """Return what the event of a user says."""
+    return {
+        "user_id": user_id,
+        "email": "maria.magdalena.example@mail.example.com",
+        "name": "Maria Example",
+        "plan": "professional",
+        "referrer": "https://www.example.com/spring?source=letter",
+        "signed_up_at": MOMENT,
+    }
+
+
+def any_user(users: int) -> UUID:
+    """Return any of so many users; 0: a new one."""
+    return UUID(int=random.randrange(users)) if users else uuid4()
+
+
+def sign_ups(count: int, *, users: int = 0) -> list[SignedUp]:
+    """Return events, each of a key of its own, or of any of so many."""
+    return [SignedUp(**about(any_user(users))) for _ in range(count)]
+
+
+def rows(count: int, *, users: int = 0) -> list[Row]:
     """Return the same events as ready rows: the bare driver neither encodes nor makes ids."""
     return [
         (str(uuid4()), WIRE_TYPE, KIND, str(event.user_id), msgspec.json.encode(event).decode())
-        for event in sign_ups(count)
+        for event in sign_ups(count, users=users)
     ]
 
 

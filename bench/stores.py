@@ -89,8 +89,12 @@ def pair(url: str) -> Generator[Pair]:
                 connection.execute(f"drop schema if exists {name} cascade".encode())
 
 
-def fill(pair: Pair, count: int, done: Callable[[int], None], chunk: int = 50_000) -> None:
-    """Write many events into the log quickly: without its indexes, which are made again at the end."""
+def fill(pair: Pair, count: int, done: Callable[[int], None], chunk: int = 50_000, *, users: int = 0) -> None:
+    """Write many events into the log quickly: without its indexes, which are made again at the end.
+
+    Each is of a user of its own, or of any of so many.
+    """
+    user = f"lpad(to_hex(floor(random() * {users})::int), 32, '0')::uuid" if users else "gen_random_uuid()"
     table = f"{pair.schema}.events"
     event = json_in_sql("u.user_id")
     insert = f"""
@@ -99,7 +103,7 @@ def fill(pair: Pair, count: int, done: Callable[[int], None], chunk: int = 50_00
             encode(overlay(uuid_send(u.id) placing substring(int8send(
                 (extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6), 'hex')::uuid,
             '{WIRE_TYPE}', '{KIND}', u.user_id, ({event})::json, clock_timestamp()
-        from (select gen_random_uuid() as id, gen_random_uuid()::text as user_id
+        from (select gen_random_uuid() as id, {user}::text as user_id
             from generate_series(1, %(chunk)s)) as u"""
     with psycopg.connect(pair.url, autocommit=True) as connection:
         indexes = connection.execute(
@@ -161,13 +165,13 @@ def open_file(path: Path, synchronous: str) -> sqlite3.Connection:
     return connection
 
 
-def fill_file(path: Path, count: int, done: Callable[[int], None], chunk: int = 10_000) -> None:
-    """Write many events into a log's file."""
+def fill_file(path: Path, count: int, done: Callable[[int], None], chunk: int = 10_000, *, users: int = 0) -> None:
+    """Write many events into a log's file, each of a user of its own, or of any of so many."""
     connection = open_file(path, "off")
     moment = "2026-03-01T12:30:15.123456Z"
     while count > 0:
         size = min(chunk, count)
-        ready: list[tuple[Any, ...]] = [(*row, moment) for row in rows(size)]
+        ready: list[tuple[Any, ...]] = [(*row, moment) for row in rows(size, users=users)]
         connection.executemany(Files.INSERT, ready)
         connection.commit()
         count -= size

@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
+from psycopg.types.string import StrDumper
 from sqlalchemy.orm import Session, sessionmaker
 
 from ensue import App, Backoff, DomainEvent, Park, errors
@@ -302,3 +303,70 @@ def test_set_up_runs_once(app: App) -> None:
     app.migrate()
     assert rows(app) == []
     assert sqlite3.complete_statement(SET_UP)
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+async def test_what_is_refused_late_is_not_blamed_on_the_next_event(app: App) -> None:
+    """The statement of o77 is answered while the function is called with the event behind it."""
+    add = ADD.format(mark(app))
+
+    @app.projection(Paid, tables=TABLE, set_up=SET_UP, retry=Backoff(attempts=1))
+    def balances(event: Paid, db: Any) -> None:
+        if event.amount == 78:
+            db.execute("select 1").fetchone()
+        db.execute(add, (event.owner, None if event.amount == 77 else event.amount))
+
+    app.migrate()
+    record(app, *(Paid(owner=f"o{n}", amount=n) for n in range(200)))
+    async with app.running():
+        await until(lambda: len(rows(app)) == 199)
+        assert [each.key for each in app.operations.dead_letters()] == ["o77"]
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+async def test_answers_are_those_of_their_statements_while_statements_are_sent_together(app: App) -> None:
+    """Of the statement before, of one before others, of one whose answer was thrown away; with other rows, too."""
+    add = ADD.format(mark(app))
+    seen: list[Any] = []
+
+    @app.projection(Paid, tables=TABLE, set_up=SET_UP, retry=SOON)
+    def balances(event: Paid, db: Any) -> None:
+        db.execute("select 0, %s::bigint", (event.amount,))
+        kept = db.execute("select 1, %s::bigint", (event.amount,))
+        db.execute(add, (event.owner, event.amount))
+        returned = db.execute(add + " returning changes", (event.owner, event.amount))
+        with db.execute("select 2, generate_series(1, 2)") as cursor:
+            rows = cursor.fetchall()
+        one = db.execute("select 3, %s::bigint", (event.amount,))
+        many = [*db.execute("select 4, generate_series(1, 2)")]
+        seen.append((event.amount, kept.fetchone(), returned.rowcount, returned.fetchone(), rows, one.fetchall(), many))
+
+    app.migrate()
+    record(app, *(Paid(owner=f"o{n}", amount=n) for n in range(100)))
+    async with app.running():
+        await until(lambda: len(rows(app)) == 100)
+    expected = [(n, (1, n), 1, (2,), [(2, 1), (2, 2)], [(3, n)], [(4, 1), (4, 2)]) for n in range(100)]
+    assert seen == expected
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+async def test_what_is_registered_for_values_holds_at_once_while_statements_are_sent_together(app: App) -> None:
+    add = ADD.format(mark(app))
+
+    class Owner(str):
+        __slots__ = ()
+
+    class Shout(StrDumper):
+        def dump(self, obj: str) -> bytes:
+            return obj.upper().encode()
+
+    @app.projection(Paid, tables=TABLE, set_up=SET_UP, retry=SOON)
+    def balances(event: Paid, db: Any) -> None:
+        db.execute(add, (Owner(event.owner), 0))
+        db.adapters.register_dumper(Owner, Shout)
+        db.execute(add, (Owner(event.owner), event.amount))
+
+    app.migrate()
+    record(app, Paid(owner="a", amount=1), Paid(owner="a", amount=2))
+    async with app.running():
+        await until(lambda: ("A", 3, 3) in rows(app))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -32,7 +32,21 @@ class Do:
     label: str
 
 
-Work: TypeAlias = Generator["Steps[Any] | Do", Any, T]
+@dataclass(frozen=True, slots=True)
+class Each:
+    """Call a function of the user's with one thing after the other, and with the connection."""
+
+    call: Callable[[Any, Any], Any]
+    things: Iterable[Any]
+    """Each is asked for when the one before it is done."""
+    heed: Callable[[Any], None]
+    """Is given what a call returned, awaited, unless that is None."""
+    inside: Callable[[], AbstractContextManager[Any]]
+    """Makes what is around all the calls."""
+    label: str
+
+
+Work: TypeAlias = Generator["Steps[Any] | Do | Each", Any, T]
 """What is done in the transaction; an error of a step is raised inside it."""
 
 
@@ -98,13 +112,13 @@ class Carrier:
                 try:
                     if isinstance(step, Do):
                         with step.inside():
-                            value = step.call(via)
-                            if inspect.isawaitable(value):
-                                _close(value)
-                                raise Permanent(
-                                    f"{step.label!r} is called as a sync function and returned an awaitable: make it "
-                                    "async def, so that it is awaited"
-                                )
+                            value = _settled(step.call(via), step.label)
+                    elif isinstance(step, Each):
+                        value = None
+                        with step.inside():
+                            for thing in step.things:
+                                if (answer := step.call(thing, via)) is not None:
+                                    step.heed(_settled(answer, step.label))
                     else:
                         value = self._log.run(step, via)
                     advance = work.send
@@ -125,6 +139,14 @@ class Carrier:
                         with step.inside():
                             async with asyncio.timeout(self._timeout):
                                 value = await step.call(via)
+                    elif isinstance(step, Each):
+                        value = None
+                        with step.inside():
+                            for thing in step.things:
+                                async with asyncio.timeout(self._timeout):
+                                    answer = await step.call(thing, via)
+                                if answer is not None:
+                                    step.heed(answer)
                     else:
                         value = await self._log.run(step, via)
                     advance = work.send
@@ -135,7 +157,13 @@ class Carrier:
             return result
 
 
-def _close(awaitable: Any) -> None:
-    close = getattr(awaitable, "close", None)
-    if close is not None:
-        close()
+def _settled(answer: Any, label: str) -> Any:
+    """Return the answer of a sync function; raise `Permanent` for one that wants to be awaited."""
+    if inspect.isawaitable(answer):
+        close = getattr(answer, "close", None)
+        if close is not None:
+            close()
+        raise Permanent(
+            f"{label!r} is called as a sync function and returned an awaitable: make it async def, so that it is awaited"
+        )
+    return answer

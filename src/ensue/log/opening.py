@@ -83,8 +83,10 @@ def _options(driver: ModuleType, place: Place) -> dict[str, Any]:
 def open_postgres(place: Place) -> psycopg.Connection[Any]:
     """Open a connection in autocommit mode."""
     driver = _psycopg()
+    from ensue.log.pipelining import PipeliningConnection
+
     try:
-        connection: psycopg.Connection[Any] = driver.connect(place.conninfo, **_options(driver, place))
+        connection = PipeliningConnection.connect(place.conninfo, **_options(driver, place))
     except driver.OperationalError as error:
         raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {str(error).strip()}") from error
     return connection

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 from ensue.errors import DatabaseUnavailable, Permanent, UndecodableEvent
-from ensue.handlers.carrying import Carrier, Do, Work
+from ensue.events import Event
+from ensue.handlers.carrying import Carrier, Each, Work
 from ensue.handlers.projections.builds import Build
 from ensue.handlers.projections.projection import Projection
 from ensue.handlers.projections.quiet import quiet
@@ -57,7 +56,7 @@ class Applying:
         at: list[int] = []
         try:
             await self._carrier.carry(
-                lambda: self._work(deliveries, progress, at.append), together=not careful and len(deliveries) > 1
+                lambda: self._work(deliveries, progress, at), together=not careful and len(deliveries) > 1
             )
         except NotApplied:
             raise
@@ -69,14 +68,13 @@ class Applying:
             raise NotApplied(None, _failure(error)) from error
 
     def _work(
-        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], at: Callable[[int], None]
+        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], at: list[int]
     ) -> Work[None]:
         aside = deliveries and (yield self._stands_aside())
         if aside:
             yield self._tables.enter(self._build)
-        for index, delivery in enumerate(deliveries):
-            at(index)
-            yield from self._apply(index, delivery)
+        if deliveries:
+            yield from self._apply(deliveries, at)
         if aside:
             yield self._tables.leave(self._build)
         yield progress()
@@ -89,28 +87,39 @@ class Applying:
         rows = yield sql["build_state"](projection=self._build.projection, number=self._build.number)
         return bool(rows) and rows[0][0] != "live"
 
-    def _apply(self, index: int, delivery: Delivery) -> Generator[Steps[Any] | Do, Any, None]:
+    def _apply(self, deliveries: Sequence[Delivery], at: list[int]) -> Work[None]:
         projection = self._projection
+
+        def heed(answer: object) -> None:
+            if isinstance(answer, (Park, Retry)):
+                raise NotApplied(at[-1], answer)
+            if not isinstance(answer, Done):
+                raise Permanent(
+                    f"{projection.name} returned {answer!r}; a projection returns None, Retry(…) or Park(…)"
+                )
+
         try:
-            for event in delivery.recorded.events:
-                if isinstance(event, projection.types):
-                    call = partial(projection.function.directly, event)
-                    answer = yield Do(call, self._around, projection.name)
-                    if isinstance(answer, (Park, Retry)):
-                        raise NotApplied(index, answer)
-                    if answer is not None and not isinstance(answer, Done):
-                        raise Permanent(
-                            f"{projection.name} returned {answer!r}; a projection returns None, Retry(…) or Park(…)"
-                        )
+            yield Each(
+                projection.function.directly,
+                self._events(deliveries, at),
+                heed,
+                partial(quiet, projection.name),
+                projection.name,
+            )
         except NotApplied:
             raise
         except Exception as error:
             if passes(error):
                 raise
-            raise NotApplied(index, _failure(error)) from error
+            raise NotApplied(at[-1], _failure(error)) from error
 
-    def _around(self) -> AbstractContextManager[None]:
-        return quiet(self._projection.name)
+    def _events(self, deliveries: Sequence[Delivery], at: list[int]) -> Iterator[Event]:
+        types = self._projection.types
+        for index, delivery in enumerate(deliveries):
+            at.append(index)
+            for event in delivery.recorded.events:
+                if isinstance(event, types):
+                    yield event
 
 
 def _failure(error: Exception) -> Failure:

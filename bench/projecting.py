@@ -1,0 +1,168 @@
+"""Projections that catch up with a log: beside the bare driver, beside a peer, and in two processes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+
+from bench.events import about, any_user, sign_ups
+from bench.harness import Figure, Room, Side, Target, absolute, rate, ratio
+from bench.projector import SET_UP, UPSERT, Task, declare, mark
+from bench.reader import Found
+from bench.stores import files, fill, fill_file, open_file, pair
+from ensue import App, Receipt
+
+USERS = 10_000
+BATCH = 500
+RUNS = 3
+NOTE = f"both: batches of {BATCH}, {USERS:,} keys; bare: only the upserts, of rows in memory; it reads and decodes nothing"
+ONE_FEW = "two workers and the server have 2 cores or fewer here: no verdict"
+
+
+@dataclass
+class Backlog:
+    """A log with events, and how often a projection has caught up with them."""
+
+    url: str
+    schema: str
+    count: int
+    last: Receipt
+    growth: list[float] = field(default_factory=list[float])
+    """Megabytes by which the process of each run has grown."""
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @classmethod
+    def closed(cls, url: str, schema: str, count: int) -> Backlog:
+        """Record the last event of a log that has been filled."""
+        app = App("bench", url, schema=schema)
+        with app.transaction() as connection:
+            receipt = app.record(*sign_ups(1, users=USERS), via=connection)
+        return cls(url, schema, count, receipt)
+
+    def catch_up(self, *, processes: int = 1) -> float:
+        """Return events per second: from the start of the worker, or of the last one, until all have been applied."""
+        task = Task(self.url, self.schema, f"plans_{next(self.numbers)}", processes, self.last)
+        app = declare(task)
+        app.migrate()
+        command = [sys.executable, "-m", "bench.projector"]
+        started = [
+            subprocess.Popen(command, cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            for _ in range(processes)
+        ]
+        for each in started:
+            assert each.stdin
+            each.stdin.write(msgspec.json.encode(task))
+            each.stdin.close()
+        found = [msgspec.json.decode(each.stdout.read(), type=Found) for each in started if each.stdout]
+        if any(each.wait() for each in started):
+            raise AssertionError("a worker has failed")
+        self.growth.append(max(each.growth for each in found))
+        self._check(app, task.name)
+        app.operations.retire(task.name, actor="bench", reason="measured")
+        return self.count / max(each.seconds for each in found)
+
+    def _check(self, app: App, table: str) -> None:
+        with app.transaction() as connection:
+            (changes,) = connection.execute(f"select sum(changes) from {table}").fetchone()
+            connection.execute(f"drop table {table}")
+        if changes != self.count + 1:
+            raise AssertionError(f"{changes} events were applied, {self.count + 1} were recorded")
+
+
+def figures(room: Room) -> Iterator[Figure]:
+    """Compare with bare upserts in batches of the same size, with a peer, and two processes with one."""
+    count = room.sized(1_000_000, 2_000)
+    with pair(room.postgres) as made:
+        with room.steps("filling PostgreSQL", count) as step:
+            fill(made, count, step, users=USERS)
+        joint = "&" if "?" in made.url else "?"
+        url = f"{made.url}{joint}options=-csearch_path%3D{made.twin}"
+        backlog = Backlog.closed(url, made.schema, count)
+        with closing(psycopg.connect(url)) as connection:
+            yield from _beside_the_driver(room, "PostgreSQL", backlog, connection)
+        yield _beside_the_peer(room, made, backlog)
+        yield _in_two_processes(room, backlog)
+    made_files = files(room.folder)
+    with room.steps("filling SQLite", count) as step:
+        fill_file(made_files.log, count, step, users=USERS)
+    backlog = Backlog.closed(f"sqlite:///{made_files.log}", "ensue", count)
+    with closing(open_file(made_files.twin, "full")) as file:
+        yield from _beside_the_driver(room, "SQLite", backlog, file)
+
+
+def _beside_the_driver(
+    room: Room, database: str, backlog: Backlog, connection: psycopg.Connection[Any] | sqlite3.Connection
+) -> Iterator[Figure]:
+    rows = [(str(about(any_user(USERS))["user_id"]), about(any_user(USERS))["plan"]) for _ in range(backlog.count)]
+
+    def upsert() -> float:
+        return _upsert(connection, mark(backlog.url), rows)
+
+    title = f"{database}, a projection that catches up with {backlog.count:,} events, one upsert for each"
+    name = "psycopg" if database == "PostgreSQL" else "sqlite3"
+    sides = Side("projection", backlog.catch_up), Side(f"bare {name}, executemany", upsert)
+    ours, base = room.interleave(title, sides, runs=RUNS)
+    yield ratio(room.group, title, "/s", ours, base, target=Target(0.6), note=NOTE)
+    yield absolute(
+        room.group,
+        f"{database}, memory that the worker grows by at its peak while it catches up",
+        "MB",
+        ours.also(backlog.growth),
+        target=Target(60, most=True),
+    )
+
+
+def _upsert(connection: Any, mark: str, rows: Sequence[tuple[str, str]]) -> float:
+    """Return upserts per second into a new table, one transaction for each batch."""
+    connection.execute("drop table if exists bare")
+    connection.execute(SET_UP.format(table="bare"))
+    connection.commit()
+    upsert = UPSERT.format(table="bare", mark=mark)
+
+    def work() -> None:
+        for first in range(0, len(rows), BATCH):
+            with closing(connection.cursor()) as cursor:
+                cursor.executemany(upsert, rows[first : first + BATCH])
+            connection.commit()
+
+    return rate(len(rows), work)
+
+
+def _beside_the_peer(room: Room, made: Any, backlog: Backlog) -> Figure:
+    from bench.projecting_peer import PEER, PeerBacklog
+
+    count = room.sized(10_000, 50)
+    peer = PeerBacklog(made, [any_user(USERS) for _ in range(count)])
+    return room.compare(
+        "PostgreSQL, a projection that catches up, one upsert for each event",
+        "/s",
+        Side("projection", backlog.catch_up),
+        Side(PEER, peer.catch_up),
+        target=Target(10),
+        note=f"{backlog.count:,} events, the peer {count:,}: it commits each by itself",
+        runs=RUNS,
+    )
+
+
+def _in_two_processes(room: Room, backlog: Backlog) -> Figure:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return room.compare(
+        f"PostgreSQL, a projection in two partitions that catches up with {backlog.count:,} events",
+        "/s",
+        Side("two processes", lambda: backlog.catch_up(processes=2)),
+        Side("one process", backlog.catch_up),
+        target=Target(1.6) if cores > 2 else None,
+        note="" if cores > 2 else ONE_FEW,
+        runs=RUNS,
+    )
