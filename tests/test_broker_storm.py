@@ -97,7 +97,7 @@ def kafka() -> Generator[Target]:
 
     with closing(OwnKafka()) as server:
         server.start_now()
-        yield Target(server.url, strike, seconds=60, session=1)
+        yield Target(server.url, strike, seconds=60, session=6)
 
 
 @pytest.fixture(params=[nats, redis, rabbitmq, kafka], ids=lambda make: make.__name__)
