@@ -1,9 +1,9 @@
 """Relay, receiver and broker are killed twenty times each, while events pass from one service to another: each has its
 effect once, in the order of its key.
 
-The Kafka of the tests is a substitute that acknowledges before the data is durable, so a kill would show nothing but
-that. Instead every connection to it is broken off, with what is under way, and it is stopped in good order. A real
-cluster, ENSUE_TEST_KAFKA, has its connections broken off.
+The Kafka of the tests is a substitute that acknowledges before the data is durable: killed, or while clients are at it
+even stopped, it loses what it has acknowledged. So every connection to it is broken off, with what is under way, and then
+it is stopped in good order and started again. A real cluster, ENSUE_TEST_KAFKA, has its connections broken off.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ import pytest
 
 from tests.broker_servers import OwnNats, OwnRedis
 from tests.broker_storm import Passage
+from tests.broker_suite import Wanted
 from tests.own_kafka import OwnKafka
 from tests.own_rabbitmq import OwnRabbitMQ
 from tests.patience import until_sync
 from tests.processes import crew
+from tests.tcp_proxy import Aside, Proxy
 
 EVENTS = 20_000
 KILLS = 20
@@ -81,23 +83,27 @@ def rabbitmq() -> Generator[Target]:
 
 @contextmanager
 def kafka() -> Generator[Target]:
-    def break_off(clients: Sequence[BaseProcess]) -> None:
-        for client in clients:
-            assert client.pid is not None
-            os.kill(client.pid, signal.SIGURG)
-
     if where := os.environ.get("ENSUE_TEST_KAFKA"):
         yield Target(f"kafka://{where}?timeout=10&partitions=4", break_off, seconds=180, session=6)
         return
 
-    def strike(clients: Sequence[BaseProcess]) -> None:
-        break_off(clients)
+    def strike(_: Sequence[BaseProcess]) -> None:
+        cable.tell(proxy.refuse)
         server.end(kill=False)
         server.start_now()
+        cable.tell(proxy.resume)
 
-    with closing(OwnKafka()) as server:
+    proxy = Proxy(0)
+    with closing(OwnKafka(Wanted(proxy=proxy))) as server, Aside(proxy) as cable:
         server.start_now()
         yield Target(server.url, strike, seconds=60, session=6)
+
+
+def break_off(clients: Sequence[BaseProcess]) -> None:
+    """Have them break off their connections to the broker."""
+    for client in clients:
+        assert client.pid is not None
+        os.kill(client.pid, signal.SIGURG)
 
 
 @pytest.fixture(params=[nats, redis, rabbitmq, kafka], ids=lambda make: make.__name__)
