@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
 from collections.abc import Sequence
@@ -92,9 +91,9 @@ class Passage:
 
 def break_off_all_but(port: int) -> None:
     """Break off every connection of this process, with what is under way, but those that lead to this port."""
-    for name in os.listdir("/dev/fd"):
+    for each in list(Path("/dev/fd").iterdir()):
         try:
-            found = socket.socket(fileno=int(name))
+            found = socket.socket(fileno=int(each.name))
         except OSError:  # no socket
             continue
         try:

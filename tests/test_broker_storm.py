@@ -2,8 +2,8 @@
 effect once, in the order of its key.
 
 The Kafka of the tests is a substitute that acknowledges before the data is durable: killed, or while clients are at it
-even stopped, it loses what it has acknowledged. So every connection to it is broken off, with what is under way, and then
-it is stopped in good order and started again. A real cluster, ENSUE_TEST_KAFKA, has its connections broken off.
+even stopped, it loses what it has acknowledged. So every connection to it is broken off, with what is under way, and
+then it is stopped in good order and started again. A real cluster, ENSUE_TEST_KAFKA, has its connections broken off.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from ensue import App
 from tests.broker_servers import OwnNats, OwnRedis
 from tests.broker_storm import Passage
 from tests.broker_suite import Wanted
@@ -32,6 +33,8 @@ from tests.processes import crew
 from tests.tcp_proxy import Aside, Proxy
 
 EVENTS = 20_000
+START = 200
+"""Events that have to have arrived before the storm begins: whatever the broker makes is made then."""
 KILLS = 20
 
 
@@ -73,10 +76,13 @@ def killed(server: OwnNats | OwnRedis) -> Generator[Target]:
 @contextmanager
 def rabbitmq() -> Generator[Target]:
     with OwnRabbitMQ() as node:
+        struck = 0
 
         def strike(_: Sequence[BaseProcess]) -> None:
-            node.crash()
+            nonlocal struck
+            node.crash(settled=struck > 0)
             node.start()  # takes it five seconds
+            struck += 1
 
         yield Target(f"{node.url}?timeout=5", strike)
 
@@ -119,6 +125,12 @@ def test_every_effect_once(target: Target, postgres_url: str, schema: str, tmp_p
     rage(Passage(postgres_url, schema, target.url, tmp_path / "raw", session=target.session), target)
 
 
+def works(app: App, process: BaseProcess) -> bool:
+    """Tell whether a process has all partitions of its app."""
+    owners = [part.owner or "" for each in app.operations.standings() for part in each.partitions]
+    return all(f":{process.pid}:" in owner for owner in owners)
+
+
 def rage(passage: Passage, target: Target) -> None:
     rng = random.Random(2028)
     orders, shipping = passage.orders(), passage.shipping()
@@ -129,16 +141,19 @@ def rage(passage: Passage, target: Target) -> None:
         connection.execute(f"create table {effects} (position bigserial primary key, tenant text, n integer)".encode())
 
         def done() -> int:
-            row = connection.execute(f"select count(*) from {effects}".encode()).fetchone()
+            row = connection.execute(f"select count(distinct n) from {effects}".encode()).fetchone()
             return row[0] if row else 0
 
         publisher, shipper = hired.start(passage.publish), hired.start(passage.ship)
         kills = [("publisher", "shipper", "broker")[number % 3] for number in range(3 * KILLS)]
         rng.shuffle(kills)
         moments = sorted(rng.uniform(0.5, target.seconds) for _ in kills)
+        edges = [START + (EVENTS - START) * number // len(kills) for number in range(len(kills) + 1)]
+        passage.record(orders, range(START))
+        until_sync(lambda: done() == START, "both are at work")
         began = time.monotonic()
         for number, (victim, moment) in enumerate(zip(kills, moments, strict=True)):
-            passage.record(orders, range(EVENTS * number // len(kills), EVENTS * (number + 1) // len(kills)))
+            passage.record(orders, range(edges[number], edges[number + 1]))
             time.sleep(max(0.0, began + moment - time.monotonic()))
             if victim == "publisher":
                 hired.kill(publisher)
@@ -150,11 +165,11 @@ def rage(passage: Passage, target: Target) -> None:
                 struck = time.monotonic()
                 target.strike([publisher, shipper])
                 began += time.monotonic() - struck
-        print(f"{done()} effects, {passage.raw.stat().st_size} messages when the storm ends")
         until_sync(lambda: done() >= EVENTS, f"{EVENTS} effects", seconds=120)
         until_sync(lambda: all(each.behind == 0 for each in orders.operations.standings()), seconds=30)
-        assert hired.stop(publisher) == 0
-        assert hired.stop(shipper) == 0
+        for app, process in ((orders, publisher), (shipping, shipper)):
+            until_sync(lambda: works(app, process), "the last one started is at work")
+            assert hired.stop(process) == 0
         rows = connection.execute(f"select tenant, n from {effects} order by position".encode()).fetchall()
 
     raw = passage.raw.stat().st_size
