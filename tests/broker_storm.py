@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import signal
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import aiokafka  # type: ignore[import-untyped,unused-ignore]
 
 from ensue import App, Backoff, IntegrationEvent
 from ensue.brokers import Incoming, receiving
@@ -27,6 +32,8 @@ class Passage:
     broker: str
     raw: Path
     """Grows by a byte for every message that comes, known or not."""
+    session: float | None = None
+    """Seconds after which Kafka takes a member that is silent for dead; its client says 10 otherwise."""
     tenants: int = 400
     partitions: int = 2
     lease: float = 0.6
@@ -58,12 +65,15 @@ class Passage:
 
     def publish(self) -> None:
         """Run the relay in this process."""
-        logging.disable(logging.ERROR)  # it is a storm: failures are no news
+        self._brave_it()
         self.orders().run(lease=self.lease)
 
     def ship(self) -> None:
         """Run the receiver in this process, and count what comes."""
-        logging.disable(logging.ERROR)  # it is a storm: failures are no news
+        self._brave_it()
+        if self.session is not None:
+            usual = aiokafka.AIOKafkaConsumer.__init__.__kwdefaults__
+            usual |= {"session_timeout_ms": int(self.session * 1000), "heartbeat_interval_ms": int(self.session * 250)}
         with self.raw.open("ab", buffering=0) as file:
 
             def counted(incoming: Incoming, *more: Any) -> Any:
@@ -72,3 +82,24 @@ class Passage:
 
             vars(receiving)["read"] = counted
             self.shipping().run(lease=self.lease)
+
+    def _brave_it(self) -> None:
+        logging.disable(logging.ERROR)  # it is a storm: failures are no news
+        database = urlsplit(self.database).port or 5432
+        signal.signal(signal.SIGURG, lambda *_: break_off_all_but(database))
+
+
+def break_off_all_but(port: int) -> None:
+    """Break off every connection of this process, with what is under way, but those that lead to this port."""
+    for each in list(Path("/dev/fd").iterdir()):
+        try:
+            found = socket.socket(fileno=int(each.name))
+        except OSError:  # no socket
+            continue
+        try:
+            if found.family in (socket.AF_INET, socket.AF_INET6) and found.getpeername()[1] != port:
+                found.shutdown(socket.SHUT_RDWR)
+        except OSError:  # not connected
+            pass
+        finally:
+            found.detach()

@@ -100,13 +100,14 @@ class OwnRabbitMQ:
         """Stop the node in good order."""
         self._end(signal.SIGTERM)
 
-    def crash(self) -> None:
-        """Kill the node, once it has written down which quorum queues it has.
+    def crash(self, *, settled: bool = False) -> None:
+        """Kill the node, once it has written down which quorum queues it has; if it has `settled`, at once.
 
         RabbitMQ 3.10 does so every three minutes. A queue that is younger when its only node is killed comes back
         empty and without a leader, whatever was confirmed.
         """
-        self.ctl("eval", "[dets:sync(Table) || Table <- dets:all()].")
+        if not settled:
+            self.ctl("eval", "[dets:sync(Table) || Table <- dets:all()].")
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:

@@ -1,10 +1,14 @@
-"""A TCP proxy between a client and a server, in the test's own event loop: it can fall silent, or break off."""
+"""A TCP proxy between a client and a server, in the test's own event loop: it can fall silent, or break off.
+
+`Aside` runs one for a test that has no event loop.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ssl
+import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -122,3 +126,31 @@ class Proxy:
                 await gate.wait()
                 writer.write(chunk)
                 await writer.drain()
+
+
+class Aside:
+    """Runs a proxy in a thread, for a test that has no event loop."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._proxy.__aenter__(), self._loop).result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._proxy.__aexit__(None, None, None), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def tell(self, what: Callable[[], None]) -> None:
+        """Have one of the proxy's methods called where it lives, and wait until it is done."""
+
+        async def call() -> None:
+            what()
+
+        asyncio.run_coroutine_threadsafe(call(), self._loop).result()
