@@ -74,7 +74,9 @@ class Link:
 
         A pipeline of redis-py does that too, and takes several times as long to write them down. Raises as `call`.
         """
-        return await self.call(self._exchange(b"".join(map(pack_command, map(tuple, commands))), len(commands)), seconds)
+        return await self.call(
+            self._exchange(b"".join(map(pack_command, map(tuple, commands))), len(commands)), seconds
+        )
 
     async def _exchange(self, written: bytes, count: int) -> list[Any]:
         pool: Any = self.client.connection_pool
