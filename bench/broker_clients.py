@@ -59,7 +59,7 @@ class BareNats:
         self._fetched: list[Any] = []
         self._windows = itertools.count()
 
-    async def topic(self, group: str) -> str:  # noqa: ARG002 a stream keeps everything
+    async def topic(self, group: str) -> str:
         return _a_topic()
 
     async def open(self) -> None:
@@ -105,7 +105,7 @@ class BareRedis:
         self._ids: list[Any] = []
         self._topics: list[str] = []
 
-    async def topic(self, group: str) -> str:  # noqa: ARG002 a stream keeps everything
+    async def topic(self, group: str) -> str:
         self._topics.append(_a_topic())
         return self._topics[-1]
 
@@ -217,7 +217,7 @@ class BareKafka:
         self._producer: Any = None
         self._consumer: Any = None
 
-    async def topic(self, group: str) -> str:  # noqa: ARG002 a topic keeps everything
+    async def topic(self, group: str) -> str:
         self._topics.append(_a_topic())
         return self._topics[-1]
 

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+
 import psycopg
 
 from bench import relaying_peer
@@ -116,12 +117,13 @@ def _inbox(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: in
     batch = 200
 
     async def filled(topic: str) -> None:
-        publisher = broker_at(bare.url).publisher()
+        broker = broker_at(bare.url)
+        publisher = broker.publisher()
         await publisher.open([topic])
         app = made.app()
         window: list[Outgoing] = []
         for recorded in app.read(types=[SignedUp], limit=count):
-            content_type, headers, body = binary(recorded, source_of("elsewhere"), broker_at(bare.url).binding)
+            content_type, headers, body = binary(recorded, source_of("elsewhere"), broker.binding)
             window.append(Outgoing(topic, recorded.key, recorded.id_text, content_type, headers, body))
             if len(window) == WINDOW:
                 await publisher.publish(window)
@@ -139,7 +141,7 @@ def _inbox(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: in
             app.migrate()
             begin = time.perf_counter()
             async with app.running():
-                await _until(other.url, f"{other.schema}.events", count)
+                await _until(other, count)
                 return count / (time.perf_counter() - begin)
 
     async def consume() -> float:
@@ -178,10 +180,12 @@ def _inbox(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: in
     )
 
 
-async def _until(url: str, table: str, count: int) -> None:
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+async def _until(made: Pair, count: int) -> None:
+    """Wait until so many events are in a log; to ask for the last one costs the server next to nothing."""
+    last = f"select max(position) from {made.schema}.events".encode()
+    async with await psycopg.AsyncConnection.connect(made.url, autocommit=True) as connection:
         while True:
-            row = await (await connection.execute(f"select count(*) from {table}".encode())).fetchone()
-            if row is not None and row[0] >= count:
+            row = await (await connection.execute(last)).fetchone()
+            if row is not None and (row[0] or 0) >= count:
                 return
             await asyncio.sleep(_LOOK_EVERY)
