@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Sequence
+from importlib import import_module
 from typing import Any, TypeVar
 
-from hiredis import pack_command
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
@@ -18,6 +18,7 @@ from ensue.brokers.redis.settings import Settings
 from ensue.errors import BrokerRefused, BrokerUnavailable
 
 T = TypeVar("T")
+_pack: Any = import_module("hiredis").pack_command  # by its types, commands have no arguments
 Command = Sequence[str | bytes | int]
 """A command and its arguments, each as the server is to get it."""
 
@@ -74,9 +75,7 @@ class Link:
 
         A pipeline of redis-py does that too, and takes several times as long to write them down. Raises as `call`.
         """
-        return await self.call(
-            self._exchange(b"".join(map(pack_command, map(tuple, commands))), len(commands)), seconds
-        )
+        return await self.call(self._exchange(b"".join(map(_pack, map(tuple, commands))), len(commands)), seconds)
 
     async def _exchange(self, written: bytes, count: int) -> list[Any]:
         pool: Any = self.client.connection_pool
