@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import psycopg
 
-from bench.broker_clients import Bare, BareNats, BareRedis, topic_in
+from bench import relaying_peer
+from bench.broker_clients import Bare, BareKafka, BareNats, BareRabbitMQ, BareRedis
 from bench.events import SignedUp
 from bench.harness import Figure, Room, Side, Target
 from bench.stores import Pair, fill, pair
@@ -22,17 +24,30 @@ WINDOW = 500
 _LOOK_EVERY = 0.01
 
 
+_SUBSTITUTE = "on the substitute server of the wheel noida-db, which is no Kafka"
+
+
 @contextmanager
 def servers() -> Iterator[list[Bare]]:
-    """Lend the bare clients of the brokers that can be had: those on localhost, or of the tests' own."""
+    """Lend the bare clients of the brokers: of NATS, Redis and Kafka as the tests find them, a RabbitMQ of its own."""
     from tests.broker_servers import shared_nats, shared_redis
+    from tests.own_kafka import shared_kafka
+    from tests.own_rabbitmq import OwnRabbitMQ
 
     with ExitStack() as stack:
-        yield [BareNats(stack.enter_context(shared_nats())), BareRedis(stack.enter_context(shared_redis()))]
+        substitute = "" if os.environ.get("ENSUE_TEST_KAFKA") else _SUBSTITUTE
+        yield [
+            BareNats(stack.enter_context(shared_nats())),
+            BareRedis(stack.enter_context(shared_redis())),
+            BareRabbitMQ(stack.enter_context(OwnRabbitMQ()).url),
+            BareKafka(stack.enter_context(shared_kafka()), substitute),
+        ]
 
 
 def figures(room: Room) -> Iterator[Figure]:
     """Compare a relay with the client publishing the same messages, an inbox with one that writes them to a table."""
+    from tests.broker_servers import shared_nats
+
     count = room.sized(100_000, 500)
     with servers() as clients, asyncio.Runner() as runner, pair(room.postgres) as made:
         with room.steps("filling the log", count) as step:
@@ -44,6 +59,8 @@ def figures(room: Room) -> Iterator[Figure]:
                 yield _inbox(room, made, bare, runner, count // 5)
             finally:
                 runner.run(bare.close())
+    with shared_nats() as where:
+        yield from relaying_peer.figures(room, where)
 
 
 def _relay(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: int) -> Figure:
@@ -56,7 +73,8 @@ def _relay(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: in
     numbers = iter(range(1000))
 
     async def relay() -> float:
-        name, topic = f"relay-{bare.name}-{next(numbers)}", topic_in(bare.url)
+        name = f"relay-{bare.name}-{next(numbers)}"
+        topic = await bare.topic(name)
         app = made.app()
         app.relay(bare.url, SignedUp, name=name, topic=lambda _: topic, window=WINDOW, start="beginning")
         app.migrate()
@@ -80,9 +98,13 @@ def _relay(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: in
         Side("relay", lambda: runner.run(relay())),
         Side(f"bare {bare.name}", lambda: runner.run(publish())),
         target=Target(0.6),
-        note=f"windows of {WINDOW}, the same messages and acknowledgements",
+        note=_noted(f"windows of {WINDOW}, the same messages and acknowledgements", bare),
         runs=5,
     )
+
+
+def _noted(note: str, bare: Bare) -> str:
+    return f"{note}; {bare.note}" if bare.note else note
 
 
 def _reached(app: App, name: str) -> int:
@@ -95,12 +117,13 @@ def _inbox(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: in
     batch = 200
 
     async def filled(topic: str) -> None:
-        publisher = broker_at(bare.url).publisher()
+        broker = broker_at(bare.url)
+        publisher = broker.publisher()
         await publisher.open([topic])
         app = made.app()
         window: list[Outgoing] = []
         for recorded in app.read(types=[SignedUp], limit=count):
-            content_type, headers, body = binary(recorded, source_of("elsewhere"), broker_at(bare.url).binding)
+            content_type, headers, body = binary(recorded, source_of("elsewhere"), broker.binding)
             window.append(Outgoing(topic, recorded.key, recorded.id_text, content_type, headers, body))
             if len(window) == WINDOW:
                 await publisher.publish(window)
@@ -109,7 +132,8 @@ def _inbox(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: in
         await publisher.close()
 
     async def inbox() -> float:
-        name, topic = f"inbox-{next(numbers)}", topic_in(bare.url)
+        name = f"inbox-{next(numbers)}"
+        topic = await bare.topic(f"bench.{name}")
         await filled(topic)
         with pair(room.postgres) as other:
             app = other.app()
@@ -117,7 +141,7 @@ def _inbox(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: in
             app.migrate()
             begin = time.perf_counter()
             async with app.running():
-                await _until(other.url, f"{other.schema}.events", count)
+                await _until(other, count)
                 return count / (time.perf_counter() - begin)
 
     async def consume() -> float:
@@ -126,16 +150,19 @@ def _inbox(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: in
         for first in range(0, count, WINDOW):
             await bare.publish(window[first : first + WINDOW])
         with psycopg.connect(room.postgres, autocommit=True) as connection:
-            connection.execute("create table if not exists bench_consumed (data text)")
+            connection.execute(
+                "create table if not exists bench_consumed "
+                "(number bigserial primary key, user_id text not null, data json not null)"
+            )
             try:
                 begin = time.perf_counter()
                 taken = 0
                 while taken < count:
                     bodies = await bare.fetch(batch)
                     with connection.transaction():
-                        rows: list[Any] = [(body.decode(),) for body in bodies]
+                        rows = [(json.loads(body)["user_id"], body.decode()) for body in bodies]
                         with connection.cursor() as cursor:
-                            cursor.executemany("insert into bench_consumed (data) values (%s)", rows)
+                            cursor.executemany("insert into bench_consumed (user_id, data) values (%s, %s)", rows)
                     await bare.acknowledge()
                     taken += len(bodies)
                 return count / (time.perf_counter() - begin)
@@ -148,15 +175,17 @@ def _inbox(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: in
         Side("inbox", lambda: runner.run(inbox())),
         Side(f"bare {bare.name}, one row per message", lambda: runner.run(consume())),
         target=Target(0.5),
-        note=f"batches of {batch}, committed before they are acknowledged",
+        note=_noted(f"batches of {batch}, committed before they are acknowledged", bare),
         runs=5,
     )
 
 
-async def _until(url: str, table: str, count: int) -> None:
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+async def _until(made: Pair, count: int) -> None:
+    """Wait until so many events are in a log; to ask for the last one costs the server next to nothing."""
+    last = f"select max(position) from {made.schema}.events".encode()
+    async with await psycopg.AsyncConnection.connect(made.url, autocommit=True) as connection:
         while True:
-            row = await (await connection.execute(f"select count(*) from {table}".encode())).fetchone()
-            if row is not None and row[0] >= count:
+            row = await (await connection.execute(last)).fetchone()
+            if row is not None and (row[0] or 0) >= count:
                 return
             await asyncio.sleep(_LOOK_EVERY)

@@ -227,7 +227,8 @@ Headers = Mapping[str, Any] | Mapping[bytes, Any] | Iterable[tuple[str | bytes, 
 """Headers as brokers hand them over: a mapping or pairs, text or bytes."""
 
 _PREFIXES = ("ce-", "ce_", "cloudevents_", "cloudevents:")
-_CORE = frozenset(("id", "source", "type", "time", "subject", "datacontenttype", "dataschema", "specversion"))
+"""Of a message that has several of them, the first one counts."""
+_NO_PREFIX = len(_PREFIXES)
 
 
 def parse(
@@ -238,22 +239,37 @@ def parse(
     The binding says whether values are percent-encoded; without it, those whose names begin with `ce-` are. What is
     missing or cannot be read raises `MalformedMessage`, with the reason; what is there besides is kept.
     """
-    found = _texts(headers)
-    kind = content_type or found.get("content-type") or found.get("content_type")
+    attributes: dict[str, str] = {}
+    others: dict[str, str] = {}
+    nearest = _NO_PREFIX
+    for name, value in cast("Iterable[tuple[Any, Any]]", headers.items() if isinstance(headers, Mapping) else headers):
+        whole, rank, attribute = _read_name(name)
+        text = value if type(value) is str else _text(value, "header", whole)
+        if rank == _NO_PREFIX:
+            others[whole] = text
+        elif rank == nearest:
+            attributes[attribute] = text
+        elif rank < nearest:
+            nearest, attributes = rank, {attribute: text}
+    kind = content_type or others.get("content-type") or others.get("content_type")
     if kind is not None and kind.lower().startswith("application/cloudevents"):
         return _parse_structured(body, kind)
-    attributes = _attributes(found, binding)
-    if attributes is None:
+    if not attributes:
         if b'"specversion"' in body and (kind is None or is_json(kind)):  # from a protocol that has no headers
             return _parse_structured(body, STRUCTURED)
-        names = ", ".join(sorted(found)[:10]) or "none"
+        names = ", ".join(sorted(others)[:10]) or "none"
         raise MalformedMessage(
             f"the message is no CloudEvent: it has neither headers that begin with ce- (or {', '.join(_PREFIXES[1:])}) "
             f"nor the content type {STRUCTURED}; its headers are: {names}"
         )
+    if nearest == 0 and (binding is None or binding.percent):
+        for name, text in attributes.items():
+            if "%" in text or text[:1] == '"':
+                attributes[name] = _unescaped(name, text)
     return _cloud_event(attributes, body or None, kind)
 
 
+@lru_cache(maxsize=1000)
 def is_json(content_type: str | None) -> bool:
     """Tell whether data is JSON; it is where nothing is said."""
     if content_type is None:
@@ -262,31 +278,27 @@ def is_json(content_type: str | None) -> bool:
     return media.endswith("+json") or media.partition("/")[2] == "json"
 
 
-def _texts(headers: Headers) -> dict[str, str]:
-    pairs = cast("Iterable[tuple[Any, Any]]", headers.items() if isinstance(headers, Mapping) else headers)
-    return {_text(name, "a header's name").lower(): _text(value, f"header {name!r}") for name, value in pairs}
+@lru_cache(maxsize=1000)
+def _read_name(name: str | bytes) -> tuple[str, int, str]:
+    """Return a header's name, which of the prefixes it has, and what stands behind that."""
+    whole = _text(name, "a header's name").lower()
+    for rank, prefix in enumerate(_PREFIXES):
+        if whole.startswith(prefix):
+            return whole, rank, whole[len(prefix) :]
+    return whole, _NO_PREFIX, whole
 
 
-def _text(value: Any, what: str) -> str:
+def _text(value: Any, what: str, name: str = "") -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, (bytes, bytearray)):
         try:
             return value.decode()
         except UnicodeDecodeError as error:
-            raise MalformedMessage(f"{what} is not UTF-8: {error}") from error
+            raise MalformedMessage(f"{what}{f' {name!r}' if name else ''} is not UTF-8: {error}") from error
     if isinstance(value, bool):
         return "true" if value else "false"
     return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-def _attributes(headers: dict[str, str], binding: Binding | None) -> dict[str, str] | None:
-    for prefix in _PREFIXES:
-        found = {name[len(prefix) :]: value for name, value in headers.items() if name.startswith(prefix)}
-        if found:
-            percent = prefix == "ce-" and (binding is None or binding.percent)
-            return {name: _unescaped(name, value) for name, value in found.items()} if percent else found
-    return None
 
 
 def _unescaped(name: str, value: str) -> str:
@@ -336,32 +348,33 @@ def _from_base64(raw: msgspec.Raw) -> bytes:
 
 
 def _cloud_event(attributes: dict[str, str], data: bytes | None, content_type: str | None) -> CloudEvent:
-    missing = [name for name in ("specversion", "id", "source", "type") if not attributes.get(name)]
-    if missing:
-        told = ", ".join(f"{name}={attributes[name]!r}" for name in ("id", "source", "type") if attributes.get(name))
-        raise MalformedMessage(f"the message has no {', no '.join(missing)}" + (f" ({told})" if told else ""))
-    if attributes["specversion"] != "1.0":
-        raise MalformedMessage(
-            f"message {attributes['id']!r} of {attributes['source']} is a CloudEvent {attributes['specversion']}; "
-            "1.0 can be read"
-        )
+    """Make one of the attributes, which it uses up."""
+    take = attributes.pop
+    specversion, id = take("specversion", ""), take("id", "")
+    source, type = take("source", ""), take("type", "")
+    if not (specversion and id and source and type):
+        told = {"specversion": specversion, "id": id, "source": source, "type": type}
+        missing = ", no ".join(name for name, text in told.items() if not text)
+        there = ", ".join(f"{name}={text!r}" for name, text in told.items() if text and name != "specversion")
+        raise MalformedMessage(f"the message has no {missing}" + (f" ({there})" if there else ""))
+    if specversion != "1.0":
+        raise MalformedMessage(f"message {id!r} of {source} is a CloudEvent {specversion}; 1.0 can be read")
+    moment = take("time", None)
+    stated = take("datacontenttype", None)
     return CloudEvent(
-        id=attributes["id"],
-        source=attributes["source"],
-        type=attributes["type"],
-        time=_moment(attributes),
-        subject=attributes.get("subject"),
-        datacontenttype=content_type or attributes.get("datacontenttype"),
-        dataschema=attributes.get("dataschema"),
+        id=id,
+        source=source,
+        type=type,
+        time=None if moment is None else _moment(moment, id, source),
+        subject=take("subject", None),
+        datacontenttype=content_type or stated,
+        dataschema=take("dataschema", None),
         data=data,
-        extensions={name: value for name, value in attributes.items() if name not in _CORE},
+        extensions=attributes,
     )
 
 
-def _moment(attributes: dict[str, str]) -> datetime | None:
-    text = attributes.get("time")
-    if text is None:
-        return None
+def _moment(text: str, id: str, source: str) -> datetime:
     try:
         if text.isdecimal() and len(text) > 8:  # AMQP has a type for moments: milliseconds since 1970
             moment = datetime.fromtimestamp(int(text) / 1000, UTC)
@@ -371,7 +384,7 @@ def _moment(attributes: dict[str, str]) -> datetime | None:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise MalformedMessage(
-            f"message {attributes['id']!r} of {attributes['source']} has the time {text!r}: "
+            f"message {id!r} of {source} has the time {text!r}: "
             "write it by RFC 3339 with a time zone, 2026-03-01T09:30:00Z"
         )
     return moment

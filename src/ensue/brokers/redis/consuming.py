@@ -17,14 +17,12 @@ from typing import Any, NamedTuple
 from redis import exceptions
 
 from ensue.brokers.broker import Incoming
-from ensue.brokers.redis.link import Link
+from ensue.brokers.redis.link import Command, Link
 from ensue.brokers.redis.publishing import BODY, KEY, check_server
 from ensue.brokers.redis.settings import Settings
 from ensue.errors import BrokerError, BrokerUnavailable
 
 _LAST_SEQUENCE = 2**64 - 1
-_BODY, _KEY = BODY.encode(), KEY.encode()
-
 _Order = tuple[int, str, int]
 
 
@@ -162,18 +160,15 @@ class RedisConsumer:
 
     async def _read(self, link: Link, most: int, wait: float) -> None:
         block = ("BLOCK", max(1, int(wait * 1000))) if wait > 0 and not self._held else ()
-        pipeline = link.client.pipeline(transaction=False)
-        pipeline.execute_command(
-            "XREADGROUP",
-            *("GROUP", self._group, self._name),
-            *("COUNT", most),
-            *block,
-            *("STREAMS", *self._topics, *(">" for _ in self._topics)),
-        )
-        for topic in self._topics:
-            pipeline.xpending(topic, self._group)
-        answer, *pending = await link.run(pipeline, wait + self._settings.address.timeout)
-        if any(each["name"] != self._name.encode() for topic in pending for each in topic["consumers"]):
+        read = ("XREADGROUP", "GROUP", self._group, self._name, "COUNT", most, *block, "STREAMS", *self._topics)
+        commands: list[Command] = [(*read, *(">" for _ in self._topics))]
+        commands += [("XPENDING", topic, self._group) for topic in self._topics]
+        answers = await link.together(commands, wait + self._settings.address.timeout)
+        for each in answers:
+            if isinstance(each, exceptions.ResponseError):
+                raise each
+        answer, *pending = answers
+        if any(name != self._name.encode() for _, _, _, consumers in pending for name, _ in consumers or ()):
             raise BrokerUnavailable(
                 f"{self._settings.address}: another process reads as group {self._group!r}: open it again"
             )
@@ -195,24 +190,26 @@ class RedisConsumer:
             self._waiting += [each for each in self._held if each.handle.order <= bound]
             self._held = [each for each in self._held if each.handle.order > bound]
 
-    def _incoming(self, topic: str, id: bytes, fields: dict[bytes, bytes]) -> Incoming:
-        key = fields.pop(_KEY, None)
-        body = fields.pop(_BODY, b"")
+    def _incoming(self, topic: str, id: bytes, fields: list[bytes]) -> Incoming:
+        """Make a message of an entry, whose fields are names and values in turn."""
+        headers = dict(zip(map(_NAMES.__getitem__, fields[::2]), fields[1::2], strict=True))
+        key = headers.pop(KEY, None)
+        body = headers.pop(BODY, b"")
         self._numbers += 1
         return Incoming(
             topic=topic,
             key=None if key is None else key.decode("utf-8", "replace"),
             content_type=None,
-            headers={_NAMES[name]: value for name, value in fields.items()},
+            headers=headers,
             body=body,
-            handle=_Handle(self._order(id, fields), self._numbers, topic, id, self._life),
+            handle=_Handle(self._order(id, headers), self._numbers, topic, id, self._life),
         )
 
-    def _order(self, id: bytes, fields: dict[bytes, bytes]) -> _Order:
+    def _order(self, id: bytes, headers: dict[str, bytes]) -> _Order:
         if len(self._topics) == 1:  # a stream is in order
             return (0, "", self._numbers)
         milliseconds, _, number = id.partition(b"-")
-        return (int(milliseconds), fields.get(b"ce_sequence", b"").decode("ascii", "replace"), int(number))
+        return (int(milliseconds), headers.get("ce_sequence", b"").decode("ascii", "replace"), int(number))
 
     def _gone(self, link: Link, error: exceptions.ResponseError) -> BrokerError:
         if str(error).startswith(("NOGROUP", "UNBLOCKED")):
@@ -234,11 +231,8 @@ class RedisConsumer:
         done = {id for ids in ours.values() for id in ids}
         while self._fetched and self._fetched[0].handle.id in done:
             self._fetched.popleft()
-        pipeline = link.client.pipeline(transaction=False)
-        for topic, ids in ours.items():
-            pipeline.execute_command("XACK", topic, self._group, *ids)
         with contextlib.suppress(BrokerError):
-            await link.call(pipeline.execute(raise_on_error=False))
+            await link.together([("XACK", topic, self._group, *ids) for topic, ids in ours.items()])
 
     async def release(self, messages: Sequence[Incoming]) -> None:
         ours = [each.handle.number for each in messages if each.handle.life == self._life]

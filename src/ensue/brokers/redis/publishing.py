@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from redis import exceptions
 
 from ensue.brokers.broker import Outgoing, Refused
-from ensue.brokers.redis.link import Link
+from ensue.brokers.redis.link import Command, Link
 from ensue.brokers.redis.settings import Settings
 from ensue.errors import BrokerRefused, BrokerUnavailable
 
@@ -44,18 +45,12 @@ class RedisPublisher:
         if not fit:
             return outcomes
         link = self._linked()
-        pipeline = link.client.pipeline(transaction=False)
-        for index in fit:
-            message = messages[index]
-            fields: list[str | bytes] = [BODY, message.body, KEY, message.key]
-            for name, value in message.headers.items():
-                fields += (name, value)
-            pipeline.execute_command("XADD", message.topic, *self._how, *fields)
+        commands: list[Command] = [self._written(messages[index]) for index in fit]
         seconds = self._settings.address.timeout
         if self._settings.replicas:
-            pipeline.execute_command("WAIT", self._settings.replicas, int(seconds * 800))
+            commands.append(("WAIT", self._settings.replicas, int(seconds * 800)))
         try:
-            answers: list[Any] = await link.call(pipeline.execute(raise_on_error=False))
+            answers = await link.together(commands)
         except BrokerUnavailable as error:
             if error.__suppress_context__ and error.__cause__ is None:  # out of time
                 return [outcome or _late(seconds) for outcome in outcomes]
@@ -77,6 +72,11 @@ class RedisPublisher:
         if self._link is None:
             self._link = Link(self._settings)
         return self._link
+
+    def _written(self, message: Outgoing) -> Command:
+        """Return the command that adds a message to its stream."""
+        fields = chain.from_iterable(message.headers.items())
+        return ("XADD", message.topic, *self._how, BODY, message.body, KEY, message.key, *fields)
 
     def _unfit(self, message: Outgoing) -> Refused | None:
         if not message.topic:
