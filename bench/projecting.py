@@ -26,7 +26,9 @@ from ensue import App, Receipt
 USERS = 10_000
 BATCH = 500
 RUNS = 3
-NOTE = f"both: batches of {BATCH}, {USERS:,} keys; bare: only the upserts, of rows in memory; it reads and decodes nothing"
+NOTE = (
+    f"both: batches of {BATCH}, {USERS:,} keys; bare: only the upserts, of rows in memory; it reads and decodes nothing"
+)
 ONE_FEW = "two workers and the server have 2 cores or fewer here: no verdict"
 
 

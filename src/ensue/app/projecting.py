@@ -13,7 +13,7 @@ import msgspec
 
 from ensue.app.declaring import Declares, Handler, check_types
 from ensue.errors import DuplicateName, NotReached
-from ensue.events import Event, Receipt
+from ensue.events import Event, Receipt, Recorded
 from ensue.handlers import Function, name_of
 from ensue.handlers.projections import Clear, Projection, listen, live_build, table_names
 from ensue.log import Log, Steps
@@ -31,10 +31,19 @@ _FIRST_LOOK = 0.002
 _LONGEST_PAUSE = 0.1
 
 
-class Projecting(Protocol[E]):
-    """Takes a function of an event and of the connection of its transaction, sync or async, and gives it back."""
+Answer = TypeVar("Answer")
 
-    def __call__(self, function: Callable[[E, Any], Any], /) -> Callable[[E, Any], Any]: ...
+
+class Projecting(Protocol[E]):
+    """Takes a function of an event, the connection, and perhaps how the log holds the event, and gives it back."""
+
+    @overload
+    def __call__(self, function: Callable[[E, Any], Answer], /) -> Callable[[E, Any], Answer]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[[E, Any, Recorded[E]], Answer], /
+    ) -> Callable[[E, Any, Recorded[E]], Answer]: ...
 
 
 class ProjectionOptions(TypedDict, total=False):
@@ -107,8 +116,8 @@ class Projections(Declares):
     ) -> Any:
         """Keep tables that follow from events: each event is applied exactly once, in position order, from the first.
 
-        The function is called with the event and a connection, in a transaction of the log's database; what it writes
-        and how far it is are committed together, for many events at once. One that fails is set aside with its key, and
+        The function is called with the event, a connection, and, if it takes three arguments, the event's `Recorded`
+        (its stream, version, time), in a transaction of the log's database; what it writes and how far it is are committed together, for many events at once. One that fails is set aside with its key, and
         the others are committed. `tables` names what it writes (text, SQLAlchemy tables, or models): that is what is
         built anew, beside the live ones, when `version` grows or `ensue replay` says so. The function writes its tables
         and nothing else: what would leave the database, or record an event, raises `LeavesTheDatabase`.
@@ -137,7 +146,7 @@ class Projections(Declares):
             name=name,
             version=options.get("version", 1),
             types=types,
-            function=Function(function, name, "the connection"),
+            function=Function(function, name, "the connection", "how the log holds the event"),
             tables=tables,
             set_up=options.get("set_up"),
             clear=options.get("clear"),

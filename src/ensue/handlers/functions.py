@@ -12,12 +12,19 @@ from ensue.log import is_awaited
 
 
 class Function:
-    """A handler of one or two arguments, sync or async. Raises `DeclarationError` for what is none."""
+    """A handler of one or two arguments, sync or async; of three, where a third is told of.
 
-    def __init__(self, function: Callable[..., Any], label: str, second: str = "its delivery") -> None:
+    Raises `DeclarationError` for what is none.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], label: str, second: str = "its delivery", third: str | None = None
+    ) -> None:
         self.function = function
         self.label = label
-        self.takes_two = _takes_two(function, label, second)
+        count = _arguments(function, label, second, third)
+        self.takes_two = count == 2
+        self.takes_three = count == 3
         self.is_async = is_awaited(function)
 
     async def __call__(self, first: object, second: object) -> Any:
@@ -35,15 +42,17 @@ def name_of(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__name__", ""))
 
 
-def _takes_two(function: Callable[..., Any], label: str, second: str) -> bool:
+def _arguments(function: Callable[..., Any], label: str, second: str, third: str | None) -> int:
     positional = [
         each
         for each in inspect.signature(function).parameters.values()
         if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) and each.default is each.empty
     ]
-    if len(positional) not in (1, 2):
+    count = len(positional)
+    if not 1 <= count <= (2 if third is None else 3):
+        more = "" if third is None else f", or with {third} besides"
         raise DeclarationError(
-            f"{label!r}: the handler takes {len(positional)} arguments; "
-            f"it is called with the event, or with the event and {second}"
+            f"{label!r}: the handler takes {count} arguments; "
+            f"it is called with the event, or with the event and {second}{more}"
         )
-    return len(positional) == 2
+    return count

@@ -42,7 +42,7 @@ class Answer:
     def __enter__(self) -> psycopg.Cursor[Any]:
         return self._arrived().__enter__()
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._cursor.__exit__(*error)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from ensue.errors import DatabaseUnavailable, Permanent, UndecodableEvent
-from ensue.events import Event
+from ensue.events import Event, Recorded
 from ensue.handlers.carrying import Carrier, Each, Work
 from ensue.handlers.projections.builds import Build
 from ensue.handlers.projections.projection import Projection
@@ -67,9 +68,7 @@ class Applying:
                 raise
             raise NotApplied(None, _failure(error)) from error
 
-    def _work(
-        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], at: list[int]
-    ) -> Work[None]:
+    def _work(self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], at: list[int]) -> Work[None]:
         aside = deliveries and (yield self._stands_aside())
         if aside:
             yield self._tables.enter(self._build)
@@ -100,7 +99,7 @@ class Applying:
 
         try:
             yield Each(
-                projection.function.directly,
+                projection.call,
                 self._events(deliveries, at),
                 heed,
                 partial(quiet, projection.name),
@@ -113,13 +112,13 @@ class Applying:
                 raise
             raise NotApplied(at[-1], _failure(error)) from error
 
-    def _events(self, deliveries: Sequence[Delivery], at: list[int]) -> Iterator[Event]:
+    def _events(self, deliveries: Sequence[Delivery], at: list[int]) -> Iterator[tuple[Event, Recorded[Any]]]:
         types = self._projection.types
         for index, delivery in enumerate(deliveries):
             at.append(index)
             for event in delivery.recorded.events:
                 if isinstance(event, types):
-                    yield event
+                    yield event, delivery.recorded
 
 
 def _failure(error: Exception) -> Failure:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ensue.errors import DeclarationError
-from ensue.events import Event
+from ensue.events import Event, Recorded
 from ensue.handlers.carrying import MakeTransaction
 from ensue.handlers.functions import Function
 from ensue.subscriptions import Backoff
@@ -28,7 +28,7 @@ class Projection:
     """Grows with every change of what it makes of the events."""
     types: tuple[type[Event], ...]
     function: Function
-    """Called with the event, and with the connection."""
+    """Called with the event, the connection, and how the log holds the event."""
     tables: tuple[str, ...]
     set_up: str | None
     """SQL that makes the tables."""
@@ -55,6 +55,13 @@ class Projection:
                 )
         if self.set_up is not None and not self.set_up.strip():
             raise DeclarationError(f"{where}: set_up is empty; leave it out if the tables come from elsewhere")
+
+    def call(self, item: tuple[Event, Recorded[Any]], via: object) -> Any:
+        """Call the function with an event, the connection, and how the log holds the event if it asks for that."""
+        event, recorded = item
+        if self.function.takes_three:
+            return self.function.function(event, via, recorded)
+        return self.function.directly(event, via)
 
 
 def table_names(tables: str | Iterable[Any]) -> tuple[str, ...]:

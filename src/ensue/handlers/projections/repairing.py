@@ -59,7 +59,7 @@ class Repair:
             for row in rows:
                 for event in row.events:
                     if isinstance(event, projection.types):
-                        yield self._do(partial(projection.function.directly, event))
+                        yield self._do(partial(projection.call, (event, row)))
             count += len(rows)
             position = rows[-1].position if len(rows) == _BATCH else upto
         if state != "live":
