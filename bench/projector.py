@@ -1,4 +1,4 @@
-"""A process in which a worker brings a projection up to date: its task comes in as JSON, what it took goes out as JSON."""
+"""A process in which a worker brings a projection up to date; its task comes in and what it took goes out as JSON."""
 
 from __future__ import annotations
 

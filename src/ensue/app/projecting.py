@@ -117,10 +117,11 @@ class Projections(Declares):
         """Keep tables that follow from events: each event is applied exactly once, in position order, from the first.
 
         The function is called with the event, a connection, and, if it takes three arguments, the event's `Recorded`
-        (its stream, version, time), in a transaction of the log's database; what it writes and how far it is are committed together, for many events at once. One that fails is set aside with its key, and
-        the others are committed. `tables` names what it writes (text, SQLAlchemy tables, or models): that is what is
-        built anew, beside the live ones, when `version` grows or `ensue replay` says so. The function writes its tables
-        and nothing else: what would leave the database, or record an event, raises `LeavesTheDatabase`.
+        (its stream, version, time), in a transaction of the log's database; what it writes and how far it is are
+        committed together, for many events at once. One that fails is set aside with its key, and the others are
+        committed. `tables` names what it writes (text, SQLAlchemy tables, or models): that is what is built anew,
+        beside the live ones, when `version` grows or `ensue replay` says so. The function writes its tables and nothing
+        else: what would leave the database, or record an event, raises `LeavesTheDatabase`.
 
         Raises `DeclarationError` and `DuplicateName`.
         """

@@ -164,6 +164,6 @@ def _settled(answer: Any, label: str) -> Any:
         if close is not None:
             close()
         raise Permanent(
-            f"{label!r} is called as a sync function and returned an awaitable: make it async def, so that it is awaited"
+            f"{label!r} is called as a sync function and returned an awaitable: make it async def"
         )
     return answer
