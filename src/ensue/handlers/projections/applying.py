@@ -67,9 +67,7 @@ class Applying:
                 raise
             raise NotApplied(None, _failure(error)) from error
 
-    def _work(
-        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], at: list[int]
-    ) -> Work[None]:
+    def _work(self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], at: list[int]) -> Work[None]:
         aside = deliveries and (yield self._stands_aside())
         if aside:
             yield self._tables.enter(self._build)
