@@ -16,11 +16,11 @@ from typing import Any
 import msgspec
 import psycopg
 
-from bench.events import about, any_user, sign_ups
+from bench.events import any_user, sign_ups
 from bench.harness import Figure, Room, Side, Target, absolute, rate, ratio
 from bench.projector import SET_UP, UPSERT, Task, declare, mark
 from bench.reader import Found
-from bench.stores import files, fill, fill_file, open_file, pair
+from bench.stores import Pair, files, fill, fill_file, open_file, pair
 from ensue import App, Receipt
 
 USERS = 10_000
@@ -29,7 +29,7 @@ RUNS = 3
 NOTE = (
     f"both: batches of {BATCH}, {USERS:,} keys; bare: only the upserts, of rows in memory; it reads and decodes nothing"
 )
-ONE_FEW = "two workers and the server have 2 cores or fewer here: no verdict"
+FEW_CORES = "two workers and the server have 2 cores or fewer here: no verdict"
 
 
 @dataclass
@@ -106,7 +106,7 @@ def figures(room: Room) -> Iterator[Figure]:
 def _beside_the_driver(
     room: Room, database: str, backlog: Backlog, connection: psycopg.Connection[Any] | sqlite3.Connection
 ) -> Iterator[Figure]:
-    rows = [(str(about(any_user(USERS))["user_id"]), about(any_user(USERS))["plan"]) for _ in range(backlog.count)]
+    rows = [(str(event.user_id), event.plan) for event in sign_ups(backlog.count, users=USERS)]
 
     def upsert() -> float:
         return _upsert(connection, mark(backlog.url), rows)
@@ -141,7 +141,7 @@ def _upsert(connection: Any, mark: str, rows: Sequence[tuple[str, str]]) -> floa
     return rate(len(rows), work)
 
 
-def _beside_the_peer(room: Room, made: Any, backlog: Backlog) -> Figure:
+def _beside_the_peer(room: Room, made: Pair, backlog: Backlog) -> Figure:
     from bench.projecting_peer import PEER, PeerBacklog
 
     count = room.sized(10_000, 50)
@@ -165,6 +165,6 @@ def _in_two_processes(room: Room, backlog: Backlog) -> Figure:
         Side("two processes", lambda: backlog.catch_up(processes=2)),
         Side("one process", backlog.catch_up),
         target=Target(1.6) if cores > 2 else None,
-        note="" if cores > 2 else ONE_FEW,
+        note="" if cores > 2 else FEW_CORES,
         runs=RUNS,
     )

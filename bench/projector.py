@@ -1,4 +1,4 @@
-"""A process in which a worker brings a projection up to date; its task comes in and what it took goes out as JSON."""
+"""A process whose worker brings a projection up to date: its task comes in as JSON, what it took goes out as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UPSERT = (
 )
 SET_UP = "create table {table} (user_id text primary key, plan text not null, changes bigint not null)"
 
-LEASE = 1.0
+LEASE = 3.0
 """Seconds; a third of it passes until two workers have shared the partitions."""
 
 

@@ -65,7 +65,7 @@ class Carrier:
         self._log = log
         self._label = label
         self._asynchronous = asynchronous
-        self._transaction = transaction or (lambda: Transaction(log))
+        self._transaction: MakeTransaction = transaction or (lambda: Transaction(log))
         self._pipelines = transaction is None and isinstance(log.dialect, Postgres)
         self._timeout = timeout
 
@@ -164,6 +164,7 @@ def _settled(answer: Any, label: str) -> Any:
         if close is not None:
             close()
         raise Permanent(
-            f"{label!r} is called as a sync function and returned an awaitable: make it async def"
+            f"{label!r} is called as a sync function and returned an awaitable: make it async def, so that it is "
+            "awaited"
         )
     return answer

@@ -1,4 +1,4 @@
-"""A psycopg connection that many small statements cost little, as long as they go through a pipeline.
+"""A psycopg connection to which many small statements cost little, as long as they go through a pipeline.
 
 Half of what a statement costs in psycopg is its cursor. In a pipeline `execute` goes on with the cursor of the
 statement before, unless somebody still holds the answer of that.
@@ -43,7 +43,7 @@ class Answer:
         return self._arrived().__enter__()
 
     def __exit__(self, *error: object) -> None:
-        self._cursor.__exit__(*error)
+        self._cursor.close()
 
 
 class PipeliningConnection(psycopg.Connection[Any]):
