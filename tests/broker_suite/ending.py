@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import random
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
+from ensue.brokers import Consumer, Publisher
 from tests.broker_suite.case import (
     Ability,
     Case,
@@ -18,6 +24,9 @@ from tests.broker_suite.case import (
 )
 from tests.patience import PATIENCE, until
 from tests.tcp_proxy import Proxy
+
+MOMENTS = 300
+LONGEST = 0.03  # seconds until an opening is cancelled; most take about as long
 
 # --- cancelled
 
@@ -52,6 +61,45 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.wait([task], timeout=PATIENCE)
     assert task.done()
+
+
+@needs()
+async def opening_that_is_cancelled_at_any_moment_leaves_nothing_open(case: Case) -> None:
+    """The client warns of a connection that nobody has closed when it is collected."""
+    moments = random.Random(case.mark)
+    async with case.publisher():  # so that what is opened is there
+        pass
+    with watching() as left_open:
+        for number in range(MOMENTS):
+            end: Consumer | Publisher
+            if R in case.site.abilities and number % 2:
+                end = case.broker().consumer([case.topic], case.new_group("left"))
+                opening = asyncio.ensure_future(end.open())
+            else:
+                end = case.broker().publisher()
+                opening = asyncio.ensure_future(end.open([case.topic]))
+            await asyncio.sleep(moments.random() * LONGEST)
+            await cancelled(opening)
+            await soon(end.close())
+            del end, opening
+        gc.collect()
+        await asyncio.sleep(0)
+    assert left_open == []
+
+
+@contextmanager
+def watching() -> Generator[list[str]]:
+    """Collect what is said of connections and tasks that were left alone."""
+    said: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: said.append(str(context)))
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always", ResourceWarning)
+            yield said
+            said += [str(each.message) for each in warned if issubclass(each.category, ResourceWarning)]
+    finally:
+        loop.set_exception_handler(None)
 
 
 # --- closing

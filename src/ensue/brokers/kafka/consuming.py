@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 from ensue.brokers.broker import Incoming
 from ensue.brokers.kafka.client import abc, aiokafka, errors
 from ensue.brokers.kafka.failing import failure_of
-from ensue.brokers.kafka.link import CLOSES_WITHIN, connecting, in_our_words, leave
+from ensue.brokers.kafka.link import CLOSES_WITHIN, connecting, in_our_words, leave, whole
 from ensue.brokers.kafka.settings import Settings
 from ensue.brokers.kafka.topics import make_topics
 from ensue.errors import BrokerError
 
 _PROOF_EVERY = 5.0  # seconds without a message after which a consumer asks whether there is still a broker
+
+_RETRY_AFTER = 0.1  # seconds after a commit that has failed and may pass
 
 
 class _Place(NamedTuple):
@@ -83,6 +85,7 @@ class KafkaConsumer:
                 auto_offset_reset=self._settings.start,
                 isolation_level="read_committed",
             )
+            whole(consumer._client)  # noqa: SLF001
             consumer.subscribe(self._topics, listener=_Rebalance(self))
             self._forget()
             self._consumer = consumer
@@ -196,7 +199,7 @@ class KafkaConsumer:
             return
         try:
             async with asyncio.timeout(within):
-                await self._consumer.commit(offsets)
+                await _commit(self._consumer, offsets)
         except (errors.KafkaError, TimeoutError):  # among them that a rebalance is under way
             return
         for partition, offset in offsets.items():
@@ -226,7 +229,28 @@ class KafkaConsumer:
         consumer, self._consumer = self._consumer, None
         self._forget()
         if consumer is not None:
-            await leave(consumer.stop())
+            await leave(consumer._client, consumer.stop)  # noqa: SLF001
+
+
+async def _commit(consumer: Any, offsets: dict[Any, int]) -> None:
+    """Commit, again and again while it may pass.
+
+    `consumer.commit` leaves a request behind when it is cancelled, and nobody looks at how that one fails.
+    """
+    coordinator = consumer._coordinator  # noqa: SLF001
+    assignment = consumer._subscription.subscription.assignment  # noqa: SLF001
+    chosen = {partition: aiokafka.structs.OffsetAndMetadata(offset, "") for partition, offset in offsets.items()}
+    while True:
+        await coordinator.ensure_coordinator_known()
+        try:
+            async with coordinator._commit_lock:  # noqa: SLF001
+                await coordinator._do_commit_offsets(assignment, chosen)  # noqa: SLF001
+        except errors.KafkaError as error:
+            if not error.retriable:
+                raise
+        else:
+            return
+        await asyncio.sleep(_RETRY_AFTER)
 
 
 @abc.ConsumerRebalanceListener.register

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ensue.brokers.kafka.client import conn, errors, metadata
 from ensue.brokers.kafka.failing import failure_of, refuses
@@ -86,18 +87,57 @@ async def _cold_shoulder(connection: Any) -> Exception | None:
     return None
 
 
-_leaving: set[asyncio.Future[None]] = set()
+_under_way: set[asyncio.Future[None]] = set()
+_connecting: WeakKeyDictionary[Any, asyncio.Future[None]] = WeakKeyDictionary()
 
 
-async def leave(goodbye: Coroutine[Any, Any, None]) -> None:
-    """Close something, and wait for it a little; a broker that is gone does not answer."""
-    closing = asyncio.ensure_future(goodbye)
-    _leaving.add(closing)
-    closing.add_done_callback(_left)
+def whole(client: Any) -> None:
+    """Let the client's first connection come to its end also if who waits for it is cancelled.
+
+    aiokafka would leave it open then. `leave` waits for it.
+    """
+    bootstrap = client.bootstrap
+
+    async def connect() -> None:
+        connecting = _connecting[client] = _in_background(bootstrap())
+        await asyncio.shield(connecting)
+
+    client.bootstrap = connect
+
+
+async def leave(client: Any, goodbye: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Say goodbye, and wait for it a little, cancelled or not; then hang up, as a broker that is gone does not answer."""
+    closing = _in_background(_connected_and(client, goodbye))
+    try:
+        await asyncio.wait([closing], timeout=CLOSES_WITHIN)
+    finally:
+        if not closing.done():
+            hanging_up = _in_background(_hang_up(client, closing))
+            await asyncio.wait([hanging_up], timeout=2 * CLOSES_WITHIN)
+
+
+async def _connected_and(client: Any, goodbye: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    if (connecting := _connecting.get(client)) is not None:
+        await asyncio.wait([connecting])
+    await goodbye()
+
+
+async def _hang_up(client: Any, closing: asyncio.Future[None]) -> None:
+    """Close the connections once the time is over: whoever waits for an answer then gets an error instead."""
     await asyncio.wait([closing], timeout=CLOSES_WITHIN)
+    if not closing.done():
+        await client.close()
+        await asyncio.wait([closing])
 
 
-def _left(closing: asyncio.Future[None]) -> None:
-    _leaving.discard(closing)
-    if not closing.cancelled():
-        closing.exception()
+def _in_background(what: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
+    task = asyncio.ensure_future(what)
+    _under_way.add(task)
+    task.add_done_callback(_over)
+    return task
+
+
+def _over(task: asyncio.Future[None]) -> None:
+    _under_way.discard(task)
+    if not task.cancelled():
+        task.exception()

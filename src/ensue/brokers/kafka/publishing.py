@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ensue.brokers.broker import Outgoing, Refused
 from ensue.brokers.kafka.client import aiokafka, errors, partitioner
 from ensue.brokers.kafka.failing import failure_of, refuses, words
-from ensue.brokers.kafka.link import connecting, in_our_words, leave
+from ensue.brokers.kafka.link import connecting, in_our_words, leave, whole
 from ensue.brokers.kafka.settings import Settings
 from ensue.brokers.kafka.topics import make_topics
 
@@ -79,6 +79,7 @@ class KafkaPublisher:
                 compression_type=None if compression == "none" else compression,
                 max_batch_size=_BATCH,
             )
+            whole(producer.client)
             self._producer = producer
             try:
                 await producer.start()
@@ -130,19 +131,23 @@ class KafkaPublisher:
                 )
 
     async def _abandon(self) -> None:
-        """Close the producer without waiting for what it would send for ever, as an idempotent one does."""
+        """Close the producer."""
         producer, self._producer, self._spoiled = self._producer, None, False
-        if producer is None:
-            return
-        accumulator, sender = producer._message_accumulator, producer._sender  # noqa: SLF001  # it has no other way
-        waiting = [batch for batches in accumulator._batches.values() for batch in batches]  # noqa: SLF001
-        if waiting or accumulator._pending_batches:  # noqa: SLF001
-            if sender.sender_task is not None:
-                sender.sender_task.cancel()
-            await producer.client.close()
-            for batch in [*waiting, *accumulator._pending_batches]:  # noqa: SLF001
-                batch.done_noack()
-        await leave(producer.stop())
+        if producer is not None:
+            await leave(producer.client, lambda: _end(producer))
+
+
+async def _end(producer: Any) -> None:
+    """Close a producer without waiting for what it would send for ever, as an idempotent one does."""
+    accumulator, sender = producer._message_accumulator, producer._sender  # noqa: SLF001  # it has no other way
+    waiting = [batch for batches in accumulator._batches.values() for batch in batches]  # noqa: SLF001
+    if waiting or accumulator._pending_batches:  # noqa: SLF001
+        if sender.sender_task is not None:
+            sender.sender_task.cancel()
+        await producer.client.close()
+        for batch in [*waiting, *accumulator._pending_batches]:  # noqa: SLF001
+            batch.done_noack()
+    await producer.stop()
 
 
 class _Record(NamedTuple):

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ensue.brokers.kafka.client import admin, errors
-from ensue.brokers.kafka.link import connecting, leave
+from ensue.brokers.kafka.link import connecting, leave, whole
 from ensue.brokers.kafka.settings import Settings
 from ensue.errors import BrokerRefused, BrokerUnavailable
 
 
 async def make_topics(settings: Settings, topics: Iterable[str]) -> list[str]:
     """Make the topics that are missing, and return them; raise as `Publisher.open`."""
-    client = admin.AIOKafkaAdminClient(**connecting(settings))
+    client = _administration(settings)
     try:
         await client.start()
         missing = sorted(set(topics) - set(await client.list_topics()))
@@ -22,7 +22,13 @@ async def make_topics(settings: Settings, topics: Iterable[str]) -> list[str]:
             _check(settings, answer.topic_errors)
         return missing
     finally:
-        await leave(client.close())
+        await leave(client._client, client.close)  # noqa: SLF001
+
+
+def _administration(settings: Settings) -> Any:
+    client = admin.AIOKafkaAdminClient(**connecting(settings))
+    whole(client._client)  # noqa: SLF001
+    return client
 
 
 async def _new(settings: Settings, client: Any, names: list[str]) -> list[Any]:
@@ -45,12 +51,12 @@ async def longest_retention(settings: Settings, topics: Sequence[str]) -> float 
     """Return the longest retention of the topics, in seconds; None if one is kept without end, or only compacted."""
     resource, topic_kind = admin.config_resource.ConfigResource, admin.config_resource.ConfigResourceType.TOPIC
     wanted = dict.fromkeys(("retention.ms", "cleanup.policy"))
-    client = admin.AIOKafkaAdminClient(**connecting(settings))
+    client = _administration(settings)
     try:
         await client.start()
         answers = await client.describe_configs([resource(topic_kind, topic, wanted) for topic in topics])
     finally:
-        await leave(client.close())
+        await leave(client._client, client.close)  # noqa: SLF001
     longest: float | None = None
     for _, _, _, _, entries in (found for answer in answers for found in answer.resources if found[0] == 0):
         told = {entry[0]: entry[1] for entry in entries}
