@@ -15,11 +15,13 @@ from typing import Any, TypeVar, get_args, overload
 
 from ensue.app.between import Between
 from ensue.app.boundaries import check_boundaries
-from ensue.app.declaring import Declarations, Declaring
+from ensue.app.declaring import Declarations
 from ensue.app.mapping import Map, chart
 from ensue.app.modules import Module
 from ensue.app.operations import Operations
 from ensue.app.ownership import Ownership
+from ensue.app.processes import Processes
+from ensue.app.processing import Timing, check_commands, chores
 from ensue.app.reading import Reading
 from ensue.app.recording import Recording
 from ensue.app.serving import describe
@@ -48,7 +50,7 @@ _several: ContextVar[App | None] = ContextVar("ensue_several_aggregates", defaul
 T = TypeVar("T")
 
 
-class App(Declaring, Between):
+class App(Timing, Between):
     """An application: its log, its subscriptions, its worker.
 
     `url` says where the log is: `sqlite:///file.db`, `postgresql://user@host/database`, or `memory://name` (in this
@@ -92,6 +94,8 @@ class App(Declaring, Between):
         self._recording = Recording(self.log, self.declarations.guards, self.record, self._migrated_first)
         self.operations = Operations(self.log, self.declarations)
         """What operators do: look, retry, skip, discard, pause."""
+        self.processes = Processes(self.log, self.declarations, self._recording)
+        """What operators do with processes: list, show, cancel, draw."""
         self._migrates = migrate
         self._migrated_here = False
         self._anchor: sqlite3.Connection | None = None
@@ -137,10 +141,12 @@ class App(Declaring, Between):
     def check(self) -> None:
         """Check what has been declared, as `running`, `run` and `migrate` do first; no database is needed.
 
-        Raises `BoundaryCrossed` if something uses what is private to a module, and, where `contracts` names a folder,
-        `ContractBroken` if an integration event is not as its contract file says or has none.
+        Raises `BoundaryCrossed` if something uses what is private to a module, `DeclarationError` if a process sends a
+        command that has no handler, and, where `contracts` names a folder, `ContractBroken` if an integration event is
+        not as its contract file says or has none.
         """
         check_boundaries(self.declarations, self.ownership)
+        check_commands(self.declarations)
         if self.contracts is not None:
             check_contracts(self.service(), self.contracts)
 
@@ -277,7 +283,8 @@ class App(Declaring, Between):
         """
         self.check()
         ready = asyncio.Event()
-        worker = Worker(self.log, self.subscriptions, lease=lease, grace=grace)
+        beside = chores(self.log, self.declarations)
+        worker = Worker(self.log, self.subscriptions, lease=lease, grace=grace, chores=beside)
         if self._migrates:
             self.migrate()
         owner = asyncio.current_task()

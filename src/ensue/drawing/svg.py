@@ -148,7 +148,7 @@ def _box(spot: Spot) -> Iterator[str]:
 
 def _note(each: MapEvent | Part, words: str) -> str:
     wrong = isinstance(each, Part) and each.crosses
-    return '<tspan class="wrong">crosses a boundary</tspan>' if wrong else words
+    return '<tspan class="wrong">crosses a boundary</tspan>' if wrong else _text(each.note or words)
 
 
 def _told(each: MapEvent | Part, words: str) -> str:

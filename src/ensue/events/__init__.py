@@ -4,6 +4,7 @@ from ensue.events.envelope import Metadata, Receipt, Recorded, context, current_
 from ensue.events.ids import new_id
 from ensue.events.kinds import (
     Changes,
+    Command,
     DomainEvent,
     Event,
     IntegrationEvent,
@@ -18,6 +19,7 @@ from ensue.events.writing import Written, write
 
 __all__ = [
     "Changes",
+    "Command",
     "DomainEvent",
     "Event",
     "IntegrationEvent",
