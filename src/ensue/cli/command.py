@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ensue.cli import asking, contracts, dead, doctor, events, looking, mapping, steering, tailing, working
+from ensue.cli import asking, contracts, dead, doctor, events, looking, mapping, process, steering, tailing, working
 from ensue.cli.output import complain, is_database_error
 from ensue.cli.versions import versions
 from ensue.errors import EnsueError
@@ -49,6 +49,7 @@ for room in (working, tailing, looking, asking, mapping, steering, doctor):
 cli.add_typer(contracts.contracts, name="contracts", short_help="Keep the contracts with other services.")
 cli.add_typer(events.events, name="events", short_help="Look at stored events.")
 cli.add_typer(dead.dead, name="dead", short_help="Look at what has failed, and decide about it.")
+cli.add_typer(process.process, name="process", short_help="Look at processes, and cancel them.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

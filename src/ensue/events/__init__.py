@@ -15,7 +15,7 @@ from ensue.events.kinds import (
 )
 from ensue.events.texts import fault_in
 from ensue.events.upcasting import PastEvent, decode, has_past, stored_types, upcast, upcasters_to
-from ensue.events.writing import Written, write
+from ensue.events.writing import Written, write, written_again
 
 __all__ = [
     "Changes",
@@ -44,4 +44,5 @@ __all__ = [
     "upcast",
     "upcasters_to",
     "write",
+    "written_again",
 ]

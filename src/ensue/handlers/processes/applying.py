@@ -136,9 +136,7 @@ class Managing:
 
     def _move(self, arrived: _Arrived, runs: dict[str, Run], changes: Changes) -> Generator[Steps[Any] | Do, Any, None]:
         run = runs.get(arrived.key)
-        if run is not None and arrived.id in run.late:  # its timer was cancelled
-            run.late.remove(arrived.id)
-            changes.note(run)
+        if run is not None and changes.is_late(run, arrived.id):
             return
         with _blaming(arrived.index):
             process = self._begin(arrived) if run is None else self._go_on(arrived, run)

@@ -114,6 +114,18 @@ class Changes:
         if id is not None and self._settings.pop(place, None) is None:
             self._dropped[place] = (run, id)
 
+    def is_late(self, run: Run, id: str) -> bool:
+        """Tell whether an event is of a timer that had fired when it was cancelled; it is asked for once."""
+        place = next((place for place, (_, dropped) in self._dropped.items() if dropped == id), None)
+        if place is not None:  # by a step of this transaction
+            del self._dropped[place]
+        elif id in run.late:
+            run.late.remove(id)
+            self.note(run)
+        else:
+            return False
+        return True
+
     def save(self) -> Steps[None]:
         """Write all of it."""
         yield from self._save_timers()

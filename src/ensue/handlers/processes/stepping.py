@@ -93,7 +93,8 @@ def _events(step: Step) -> Iterator[type[Event]]:
             hint = eval(hint, getattr(function, "__globals__", {}), dict(step.around))  # noqa: S307 the user's own
         except NameError as error:
             raise DeclarationError(f"{where}: {error}: define or import the event before the process") from error
-    for event in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
+    events: tuple[Any, ...] = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    for event in events:
         if not (isinstance(event, type) and issubclass(event, Event) and hasattr(event, "__type__")):
             raise DeclarationError(f"{where}: {getattr(event, '__qualname__', event)} is not an event class")
         if issubclass(event, Command):

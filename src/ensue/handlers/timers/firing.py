@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from ensue.events import Written
+from ensue.events import written_again
 from ensue.handlers.timers.alarm import SOON, Alarm
 from ensue.log import Log, Steps
 from ensue.subscriptions import Carry, Chore
 
-_written = msgspec.json.Decoder(Written).decode
 _BATCH = 500
 _OTHERS = 0.05
 """Seconds to wait when what is due is in the hands of another worker."""
@@ -43,6 +40,6 @@ def fire_due(log: Log) -> Steps[int]:
     """
     rows = yield log.dialect.sql["take_due"](limit=_BATCH)
     if rows:
-        written = [_written(event) for _, event in sorted((due, event) for due, event in rows)]
+        written = [written_again(event) for _, event in sorted((due, event) for due, event in rows)]
         yield from log.dialect.append(written, stream=None, expected=None, dedupe=None, log=log.place.app, rule="off")
     return len(rows)

@@ -8,12 +8,11 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from ensue.errors import DeclarationError
-from ensue.events import Event, Written, fault_in, write
+from ensue.events import Event, Written, fault_in, write, written_again
 from ensue.log import Log, Steps
 from ensue.subscriptions import seconds
 
 _json = msgspec.json.Encoder().encode
-_written = msgspec.json.Decoder(Written).decode
 
 When = float | timedelta | str | datetime
 """Seconds, a duration such as "3d", or a moment."""
@@ -44,7 +43,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def written(self) -> Written:
         """The event as it will be recorded."""
-        return _written(self.event)
+        return written_again(self.event)
 
 
 def setting(when: When, event: Event, *, owner: str = "", name: str | None = None) -> Setting:
@@ -100,6 +99,6 @@ def timers_of(log: Log, owner: str) -> Steps[list[Timer]]:
     """Return the timers of an owner that wait, the next one first."""
     found: list[Timer] = []
     for name, due, event in (yield log.dialect.sql["timers_of"](owner=owner)):
-        written = _written(event)
+        written = written_again(event)
         found.append(Timer(name=name, due_at=datetime.fromisoformat(due), type=written.type, event_id=written.id))
     return found
