@@ -33,3 +33,18 @@ def test_wallet(tmp_path: Path) -> None:
         assert sorted(lines[2:4]) == ["arrived", "returned: there is no wallet nobody"]
         assert lines[4:7] == [f"anna holds {60 * run}", f"bert holds {30 * run}", "the history of anna:"]
         assert [line.split()[0] for line in lines[7:]] == [str(version) for version in range(1, 6 * run + 2)]
+
+
+def test_sign_up_as_a_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-m", "examples.signup_process"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(EXAMPLES.parent), *sys.path])}
+    for _ in range(2):  # the second one finds the ended processes of the first one
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == [
+            "operator: the newsletter has refused bert, several times",
+            "ada: active, in the newsletter; the sign-up is done: done",
+            "bert: flagged; the sign-up is compensated: the newsletter did not take it",
+        ]

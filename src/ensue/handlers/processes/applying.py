@@ -219,9 +219,9 @@ class Managing:
 
     def _messages(self, doing: Doing, run: Run) -> list[Event]:
         run.undo += [Undo(type(each).__type__, _raw(each)) for each in doing.undo]
-        messages = list(doing.messages)
-        if doing.compensates:
-            messages += [each.event for each in reversed(run.undo)]
+        messages, at = list(doing.messages), doing.compensates_at
+        if at is not None:
+            messages[at:at] = [each.event for each in reversed(run.undo)]
             run.undo, run.compensated = [], True
         for each in (*messages, *doing.undo):
             if isinstance(each, Command) and not self._around.is_handled(type(each)):
@@ -250,7 +250,7 @@ def _told(doing: Doing, messages: Sequence[Event]) -> dict[str, Any]:
         "timers": [name for _, _, name in doing.timers],
         "cancelled": doing.cancelled,
         "undo": [type(each).__type__ for each in doing.undo],
-        "compensated": doing.compensates,
+        "compensated": doing.compensates_at is not None,
         "ended": doing.outcome,
     }
     return {name: value for name, value in told.items() if value}

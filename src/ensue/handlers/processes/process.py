@@ -31,7 +31,8 @@ class Doing:
         self.timers: list[tuple[When, Event, str]] = []
         self.cancelled: list[str] = []
         self.undo: list[Event] = []
-        self.compensates = False
+        self.compensates_at: int | None = None
+        """Behind how many of the messages."""
         self.outcome: str | None = None
 
 
@@ -115,7 +116,8 @@ class Process:
 
     def compensate(self) -> None:
         """Record what the steps have said by `undo`, the last first; it is then forgotten."""
-        self._ensue_doing.compensates = True
+        if self._ensue_doing.compensates_at is None:
+            self._ensue_doing.compensates_at = len(self._ensue_doing.messages)
 
     def end(self, outcome: str = "done") -> None:
         """End the process: its timers are cancelled, and nothing moves it any more. `outcome` is for those who look."""
