@@ -3,7 +3,7 @@
 The ```console blocks of a page are one session in an empty folder that holds the page's files (```python blocks with a
 title). Times, ids, names of workers and the folder may differ. What cannot run says so above its block:
 <!-- not run: why -->. What happens between the examples stands in a comment: <!-- meanwhile: command; command -->,
-where `worker` runs a worker until nothing is left to do.
+where `worker` runs a worker until nothing is left to do, of another application if it is named.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ class Session:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
-    def run(self, command: str) -> str:
+    def run(self, command: str, **settings: str) -> str:
         """Return what a command prints, errors and all."""
         return subprocess.run(
             command,
             shell=True,
             cwd=self._folder,
-            env=self._environment,
+            env={**self._environment, **settings},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -77,12 +77,19 @@ class Session:
             check=False,
         ).stdout
 
-    def work(self) -> None:
+    def work(self, app: str) -> None:
         """Run a worker until nothing is left to do."""
-        worker = subprocess.Popen(["ensue", "run"], cwd=self._folder, env=self._environment, stderr=subprocess.DEVNULL)
+        about = {"ENSUE_APP": app} if app else {}
+        worker = subprocess.Popen(
+            ["ensue", "run"], cwd=self._folder, env={**self._environment, **about}, stderr=subprocess.DEVNULL
+        )
         try:
             until_sync(
-                lambda: not any(row["behind"] or row["retrying"] for row in json.loads(self.run("ensue lag --json")))
+                lambda: (
+                    not any(
+                        row["behind"] or row["retrying"] for row in json.loads(self.run("ensue lag --json", **about))
+                    )
+                )
             )
         finally:
             worker.terminate()
@@ -113,8 +120,9 @@ def test_the_examples_print_what_the_page_says(page: Path, tmp_path: Path) -> No
     text = page.read_text()
     session = Session(tmp_path, text)
     for command, output in steps(text):
-        if command == "worker":
-            session.work()
+        word, _, app = command.partition(" ")
+        if word == "worker":
+            session.work(app)
         elif output:
             assert same(session.run(command)) == same(output), command
         else:
