@@ -345,7 +345,7 @@ async def test_what_would_be_forgotten_is_refused(make: Callable[..., App]) -> N
         @starts
         def _(self, event: SignedUp) -> None:
             if event.user == "ada":
-                self.note = "kept nowhere"  # type: ignore[attr-defined]
+                self.note = "kept nowhere"
             else:
                 self.count = "many"  # type: ignore[assignment]
 
@@ -504,8 +504,8 @@ def test_what_no_process_can_be() -> None:
 
     def no_event() -> object:
         class A(Process):
-            @starts
-            def _(self, event: int) -> None: ...  # type: ignore[type-var]
+            @starts  # type: ignore[type-var]
+            def _(self, event: int) -> None: ...
 
         return A
 
@@ -525,8 +525,8 @@ def test_what_no_process_can_be() -> None:
 
     def awaiting() -> object:
         class A(Process):
-            @starts
-            async def _(self, event: SignedUp) -> None: ...  # type: ignore[arg-type]
+            @starts  # type: ignore[arg-type]
+            async def _(self, event: SignedUp) -> None: ...
 
         return A
 

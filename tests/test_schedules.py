@@ -103,7 +103,7 @@ def test_what_no_schedule_can_be() -> None:
         with pytest.raises(DeclarationError, match=problem):
             app.schedule(cron, timezone)(nothing)
     with pytest.raises(DeclarationError, match="moment of the tick"):
-        app.schedule("0 3 * * *")(lambda at, more: None)
+        app.schedule("0 3 * * *")(lambda at, more: None)  # type: ignore[type-var]
     app.schedule("0 3 * * *")(nothing)
     with pytest.raises(DuplicateName, match="'nothing'"):
         app.schedule("0 4 * * *")(nothing)
