@@ -71,7 +71,7 @@ class Carrier:
                 "give it an async one, or make the handler sync"
             )
         async with AsyncExitStack() as stack:
-            via = await stack.enter_async_context(context)
+            via: Any = await stack.enter_async_context(context)
             if together and self._pipelines:
                 await stack.enter_async_context(via.pipeline())
             return await self._drive_async(make(), via)
@@ -85,7 +85,7 @@ class Carrier:
                 "give it a sync one, or make the handler async"
             )
         with ExitStack() as stack:
-            via = stack.enter_context(context)
+            via: Any = stack.enter_context(context)
             if together and self._pipelines:
                 stack.enter_context(via.pipeline())
             return self._drive(make(), via)

@@ -95,7 +95,7 @@ def _events(step: Step) -> Iterator[type[Event]]:
             raise DeclarationError(f"{where}: {error}: define or import the event before the process") from error
     events: tuple[Any, ...] = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     for event in events:
-        if not (isinstance(event, type) and issubclass(event, Event) and hasattr(event, "__type__")):
+        if not _is_event(event):
             raise DeclarationError(f"{where}: {getattr(event, '__qualname__', event)} is not an event class")
         if issubclass(event, Command):
             raise DeclarationError(
@@ -108,3 +108,7 @@ def _events(step: Step) -> Iterator[type[Event]]:
                 "it, record a domain event too, and take that"
             )
         yield event
+
+
+def _is_event(thing: object) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Event) and hasattr(thing, "__type__")
