@@ -20,8 +20,16 @@ from ensue.cli.target import address
 from tests.shop import MODULE, Shop, open_shop
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "command-line.md"
-NO_SUCH_THING = {"ensue demo", "ensue diff", "ensue projection list", "ensue projection compare"}
-"""This shop has no aggregate and no projection."""
+NO_SUCH_THING = {
+    "ensue demo",
+    "ensue diff",
+    "ensue projection list",
+    "ensue projection compare",
+    "ensue process list",
+    "ensue process show",
+    "ensue process cancel",
+}
+"""This shop has no aggregate, no projection and no process."""
 LISTINGS = [
     ("tail", "--no-follow"),
     ("show", "1"),
@@ -99,6 +107,7 @@ def test_every_command_stands_in_the_reference(name: str) -> None:
         "ensue events",
         "ensue contracts",
         "ensue projection",
+        "ensue process",
     ), "an example"
 
 

@@ -3,9 +3,9 @@
 The ```console blocks of a page are one session in an empty folder that holds the page's files (```python blocks with a
 title). Times, ids, names of workers and the folder may differ. What cannot run says so above its block:
 <!-- not run: why -->. What happens between the examples stands in a comment: <!-- meanwhile: command; command -->,
-where `worker` runs a worker until nothing is left to do, `start` runs a program until the page ends or `kill` names
-it, and `broker starts` and `broker dies` are about a NATS server of the page's own. What is printed by what follows
-<!-- eventually --> may take a moment to come true.
+where `worker` runs a worker until nothing is left to do, of another application if it is named, `start` runs a program
+until the page ends or `kill` names it, and `broker starts` and `broker dies` are about a NATS server of the page's own.
+What is printed by what follows <!-- eventually --> may take a moment to come true.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ class Session:
         """Do what happens between the examples."""
         match what.split(" ", 1):
             case ["worker"]:
-                self.work()
+                self.work("")
+            case ["worker", app]:
+                self.work(app)
             case ["broker", "starts"]:
                 self._broker = self._broker or OwnNats()
                 self._broker.start_now()
@@ -122,13 +124,13 @@ class Session:
         if self._broker is not None:
             self._broker.close()
 
-    def run(self, command: str) -> str:
+    def run(self, command: str, **settings: str) -> str:
         """Return what a command prints, errors and all."""
         return subprocess.run(
             command,
             shell=True,
             cwd=self._folder,
-            env=self._environment,
+            env={**self._environment, **settings},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -137,12 +139,19 @@ class Session:
             check=False,
         ).stdout
 
-    def work(self) -> None:
+    def work(self, app: str) -> None:
         """Run a worker until nothing is left to do."""
-        worker = subprocess.Popen(["ensue", "run"], cwd=self._folder, env=self._environment, stderr=subprocess.DEVNULL)
+        about = {"ENSUE_APP": app} if app else {}
+        worker = subprocess.Popen(
+            ["ensue", "run"], cwd=self._folder, env={**self._environment, **about}, stderr=subprocess.DEVNULL
+        )
         try:
             until_sync(
-                lambda: not any(row["behind"] or row["retrying"] for row in json.loads(self.run("ensue lag --json")))
+                lambda: (
+                    not any(
+                        row["behind"] or row["retrying"] for row in json.loads(self.run("ensue lag --json", **about))
+                    )
+                )
             )
         finally:
             worker.terminate()

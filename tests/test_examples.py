@@ -50,3 +50,18 @@ def test_wallet_repair(tmp_path: Path) -> None:
     assert re.fullmatch(r"release 3 reads \d+ wallets again", lines[2])
     assert re.fullmatch(r"[1-9]\d* balances differ, such as that of Wallet-w\d\d", lines[3])
     assert lines[4:] == ["switched: 0 of 20 balances are wrong"]
+
+
+def test_sign_up_as_a_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-m", "examples.signup_process"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(EXAMPLES.parent), *sys.path])}
+    for _ in range(2):  # the second one finds the ended processes of the first one
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == [
+            "operator: the newsletter has refused bert, several times",
+            "ada: active, in the newsletter; the sign-up is done: done",
+            "bert: flagged; the sign-up is compensated: the newsletter did not take it",
+        ]

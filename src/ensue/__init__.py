@@ -4,6 +4,7 @@ from ensue import errors
 from ensue.aggregates import Aggregate, Decider, Snapshots, evolves
 from ensue.app import App
 from ensue.events import (
+    Command,
     DomainEvent,
     IntegrationEvent,
     Metadata,
@@ -14,6 +15,8 @@ from ensue.events import (
     context,
     upcast,
 )
+from ensue.handlers.processes import Process, moves, starts
+from ensue.handlers.timers import Timer
 from ensue.log import ANY, NO_STREAM
 from ensue.subscriptions import Backoff, Delivery, Done, Hold, Park, Retry
 
@@ -23,6 +26,7 @@ __all__ = [
     "Aggregate",
     "App",
     "Backoff",
+    "Command",
     "Decider",
     "Delivery",
     "Done",
@@ -32,13 +36,17 @@ __all__ = [
     "Metadata",
     "Park",
     "PastEvent",
+    "Process",
     "Receipt",
     "Recorded",
     "Retry",
     "Snapshots",
     "SourcedEvent",
+    "Timer",
     "context",
     "errors",
     "evolves",
+    "moves",
+    "starts",
     "upcast",
 ]

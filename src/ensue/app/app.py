@@ -16,11 +16,13 @@ from typing import Any, TypeVar, get_args, overload
 
 from ensue.app.between import Between
 from ensue.app.boundaries import check_boundaries
-from ensue.app.declaring import Declarations, Declaring
+from ensue.app.declaring import Declarations
 from ensue.app.mapping import Map, chart
 from ensue.app.modules import Module
 from ensue.app.operations import Operations
 from ensue.app.ownership import Ownership
+from ensue.app.processes import Processes
+from ensue.app.processing import Timing, check_commands, chores
 from ensue.app.projecting import Projections
 from ensue.app.reading import Reading
 from ensue.app.recording import Recording
@@ -54,7 +56,7 @@ _several: ContextVar[App | None] = ContextVar("ensue_several_aggregates", defaul
 T = TypeVar("T")
 
 
-class App(Declaring, Between, Projections):
+class App(Timing, Between, Projections):
     """An application: its log, its subscriptions, its worker.
 
     `url` says where the log is: `sqlite:///file.db`, `postgresql://user@host/database`, or `memory://name` (in this
@@ -104,6 +106,8 @@ class App(Declaring, Between, Projections):
             self.log, self._recording, self.declarations.aggregates, lambda: self.declarations.names_of("relay")
         )
         """Looking back: what caused what, what was at a moment, how much of the past is kept."""
+        self.processes = Processes(self.log, self.declarations, self._recording)
+        """What operators do with processes: list, show, cancel, draw."""
         self._migrates = migrate
         self._migrated_here = False
         self._anchor: sqlite3.Connection | None = None
@@ -149,10 +153,12 @@ class App(Declaring, Between, Projections):
     def check(self) -> None:
         """Check what has been declared, as `running`, `run` and `migrate` do first; no database is needed.
 
-        Raises `BoundaryCrossed` if something uses what is private to a module, and, where `contracts` names a folder,
-        `ContractBroken` if an integration event is not as its contract file says or has none.
+        Raises `BoundaryCrossed` if something uses what is private to a module, `DeclarationError` if a process sends a
+        command that has no handler, and, where `contracts` names a folder, `ContractBroken` if an integration event is
+        not as its contract file says or has none.
         """
         check_boundaries(self.declarations, self.ownership)
+        check_commands(self.declarations)
         if self.contracts is not None:
             check_contracts(self.service(), self.contracts)
 
@@ -296,7 +302,8 @@ class App(Declaring, Between, Projections):
         """
         self.check()
         ready = asyncio.Event()
-        worker = Worker(self.log, partial(self.declarations.cursors, self.log), lease=lease, grace=grace)
+        cursors = partial(self.declarations.cursors, self.log)
+        worker = Worker(self.log, cursors, lease=lease, grace=grace, chores=chores(self.log, self.declarations))
         if self._migrates:
             self.migrate()
         owner = asyncio.current_task()

@@ -10,7 +10,7 @@ from ensue.app.declaring import Declarations, Handler
 from ensue.app.modules import evolved
 from ensue.app.ownership import Ownable, Ownership, label_of, raises, stream_name
 from ensue.errors import BoundaryCrossed
-from ensue.events import Event, Kind
+from ensue.events import Command, Event, Kind
 
 _KINDS = {
     Kind.SOURCED: "event-sourced event",
@@ -57,8 +57,11 @@ def trespasses(module: str | None, thing: Ownable, ownership: Ownership) -> bool
 
 
 def usurps(module: str | None, event: type[Event], ownership: Ownership) -> bool:
-    """Tell whether a module, or the application itself, makes an event that is another one's to make."""
-    return ownership.owner(event) not in (None, module)
+    """Tell whether a module, or the application itself, makes an event that is another one's to make.
+
+    A command is its owner's to carry out, and anybody's to send.
+    """
+    return not issubclass(event, Command) and ownership.owner(event) not in (None, module)
 
 
 def _is_event(thing: Ownable) -> TypeGuard[type[Event]]:

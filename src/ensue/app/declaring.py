@@ -12,7 +12,7 @@ from ensue.app.recording import Recording
 from ensue.brokers.receivers import Receiver
 from ensue.contracts import Publication, Reading
 from ensue.errors import DeclarationError, DuplicateName
-from ensue.events import Event, IntegrationEvent, SourcedEvent, stored_types
+from ensue.events import Command, Event, IntegrationEvent, SourcedEvent, stored_types
 from ensue.handlers import (
     Downcasting,
     Function,
@@ -28,7 +28,9 @@ from ensue.handlers import (
     translates_to,
     translation,
 )
+from ensue.handlers.processes import ProcessManager
 from ensue.handlers.projections import Build, Projection, resolve, subscription_of
+from ensue.handlers.timers import Alarm, Schedule
 from ensue.log import Log, Steps
 from ensue.subscriptions import Backoff, Cursors, Start, Subscription
 
@@ -72,17 +74,21 @@ class Handler:
 
     name: str
     how: str
-    """`on`, `within`, `translate`, `downcast`, `projection`, `relay`, `receive` or `inbox`."""
+    """`on`, `within`, `translate`, `downcast`, `handle`, `process`, `projection`, `relay`, `receive` or `inbox`."""
     types: tuple[type[Event], ...]
     function: Callable[..., Any] | None
     """None: nothing of the user's is called."""
     module: str | None
     makes: type[IntegrationEvent] | None = None
     """What a downcast makes."""
+    records: Callable[[], tuple[type[Event], ...]] | None = None
+    """Tells what a process records."""
 
     @property
-    def emits(self) -> tuple[type[IntegrationEvent], ...]:
+    def emits(self) -> tuple[type[Event], ...]:
         """The events that it records, as far as its declaration says so."""
+        if self.records is not None:
+            return self.records()
         if self.makes is not None:
             return (self.makes,)
         return translates_to(self.function) if self.how == "translate" and self.function is not None else ()
@@ -120,6 +126,15 @@ class Declarations:
     receivers: list[Receiver] = field(default_factory=list[Receiver])
     entities: list[type] = field(default_factory=list[type])
     """Classes of which, and of those derived from them, entities record in this application's log."""
+
+    managers: dict[str, ProcessManager] = field(default_factory=dict[str, ProcessManager])
+    schedules: dict[str, Schedule] = field(default_factory=dict[str, Schedule])
+    alarm: Alarm = field(default_factory=Alarm)
+    """Is told of timers that are due soon."""
+
+    def handler_of(self, command: type[Command]) -> str | None:
+        """Return the name of a command's handler, None if it has none."""
+        return next((each.name for each in self.handlers if each.how == "handle" and command in each.types), None)
 
     def declare_entities(self, cls: type) -> None:
         """Add a class of entities, or their base."""
@@ -190,6 +205,11 @@ def check_types(how: str, types: tuple[object, ...]) -> None:
                 f"app.{how}({given}): that is not an event class; write "
                 f"@app.{how}(EventClass) above the function, with a class derived from DomainEvent, SourcedEvent or "
                 "IntegrationEvent"
+            )
+        if isinstance(thing, type) and issubclass(thing, Command):
+            raise DeclarationError(
+                f"app.{how}({thing.__qualname__}): that is a command, which has one handler: write "
+                f"@app.handle({thing.__qualname__}) above it"
             )
 
 

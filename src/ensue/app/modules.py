@@ -6,8 +6,9 @@ from typing import TypeVar, cast, overload
 
 from ensue.aggregates import Aggregate, Decider
 from ensue.app.between import Between
-from ensue.app.declaring import Declarations, Declaring, Owned
+from ensue.app.declaring import Declarations, Owned
 from ensue.app.ownership import Ownable, Ownership, is_entity, label_of, raises
+from ensue.app.processing import Processing
 from ensue.app.projecting import Projections
 from ensue.app.recording import Recording
 from ensue.errors import DeclarationError
@@ -17,7 +18,7 @@ from ensue.log import Log
 T = TypeVar("T", bound=Ownable)
 
 
-class Module(Declaring, Between, Projections):
+class Module(Processing, Between, Projections):
     """A part of a service, made by `app.module(…)`: handlers and repositories that are declared on it are its own.
 
     What it owns are the events and aggregates of its package, those that `owns` names, and the aggregates that it has

@@ -19,6 +19,7 @@ from ensue.cli import (
     events,
     looking,
     mapping,
+    process,
     pruning,
     replaying,
     steering,
@@ -64,6 +65,7 @@ for room in (working, tailing, looking, tracing, diffing, asking, mapping, repla
 cli.add_typer(contracts.contracts, name="contracts", short_help="Keep the contracts with other services.")
 cli.add_typer(events.events, name="events", short_help="Look at stored events.")
 cli.add_typer(dead.dead, name="dead", short_help="Look at what has failed, and decide about it.")
+cli.add_typer(process.process, name="process", short_help="Look at processes, and cancel them.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -28,12 +28,16 @@ def add_to(cli: typer.Typer) -> None:
     cli.command(short_help="Draw who emits and who handles which event.")(map)
 
 
+FormatOption = Annotated[MapFormat, typer.Option(help="How to write it down.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to. Default: the standard output.")
+]
+
+
 def map(
     target: TargetArgument = None,
-    format: Annotated[MapFormat, typer.Option(help="How to write it down.")] = MapFormat.MERMAID,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to. Default: the standard output.")
-    ] = None,
+    format: FormatOption = MapFormat.MERMAID,
+    output: OutputOption = None,
 ) -> None:
     """Draw a map of the application: who emits and who handles which event, module by module.
 
@@ -46,18 +50,23 @@ def map(
             f"{found.spec} declares nothing, so there is nothing to draw: import the modules that hold the handlers "
             "and repositories where the App is made, or name the module that imports them"
         )
-    text = _write(drawn, format)
+    write_down(drawn, format, output)
+
+
+def write_down(drawn: Map, format: MapFormat, output: Path | None) -> None:
+    """Write a drawing to a file, or to the standard output."""
+    text = _text(drawn, format)
     if output is None:
         print(text, end="")
         return
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise TargetError(f"the map cannot be written to {output}: {error.strerror}") from error
+        raise TargetError(f"the drawing cannot be written to {output}: {error.strerror}") from error
     note(f"wrote {output}")
 
 
-def _write(drawn: Map, format: MapFormat) -> str:
+def _text(drawn: Map, format: MapFormat) -> str:
     match format:
         case MapFormat.MERMAID:
             return mermaid(drawn)

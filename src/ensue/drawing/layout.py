@@ -17,8 +17,10 @@ from ensue.drawing.model import Map, MapEvent, Part
 
 LETTER = 7.9
 """How wide a letter of a name is; the font's letters all are."""
+SMALL = 6.4
+"""How wide a letter of a note is, about."""
 LONGEST = 40
-"""How many letters of a name are shown."""
+"""How many letters of a name or a note are shown."""
 _PADDING, _HEIGHT, _NARROWEST = 18.0, 46.0, 150.0
 _GAP, _BEND = 16.0, 8.0
 """Between boxes of a column, and how high the bend of an arrow is."""
@@ -95,7 +97,7 @@ def lay_out(map: Map) -> Layout:
 
 
 def shown(name: str) -> str:
-    """Return as much of a name as is shown."""
+    """Return as much of a name or a note as is shown."""
     return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
@@ -114,7 +116,8 @@ def _boxes(map: Map, modules: list[str | None]) -> dict[_Key, Spot]:
     columns = _columns(map)
 
     def box(key: _Key, what: MapEvent | Part, name: str) -> Spot:
-        width = max(_letters(shown(name)) * LETTER + 2 * _PADDING, _NARROWEST)
+        written = max(_letters(shown(name)) * LETTER, _letters(shown(what.note or "")) * SMALL)
+        width = max(written + 2 * _PADDING, _NARROWEST)
         return Spot(what, columns[key], modules.index(what.module), _HEIGHT, width)
 
     boxes: dict[_Key, Spot] = {}

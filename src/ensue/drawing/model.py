@@ -13,6 +13,9 @@ WORDS = {
     "aggregate": "aggregate",
     "entity": "entity",
     "on": "reaction",
+    "handle": "command handler",
+    "process": "process manager",
+    "step": "step",
     "within": "within recording",
     "translate": "translation",
     "downcast": "downcast",
@@ -34,6 +37,8 @@ class MapEvent(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     module: str | None
     """The module that owns it, else the only one that emits it; None if there is none."""
+    note: str | None = None
+    """What is said of it, instead of its kind."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +46,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     how: str
-    """`aggregate`, `entity`, `translate`, `downcast`, `relay`, `receive`, `inbox`, `on` or `within`; `publishes` or
-    `reads` where services are drawn."""
+    """`aggregate`, `entity`, `translate`, `downcast`, `relay`, `receive`, `inbox`, `on`, `handle`, `process` or
+    `within`; `publishes` or `reads` where services are drawn, `step` where a process is."""
     module: str | None
     takes: tuple[str, ...] = ()
     """Wire types of the events that it is called with."""
@@ -50,6 +55,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """Wire types of the events that it records, as far as its declaration says so."""
     crosses: tuple[str, ...] = ()
     """Those of its events that are private to another module."""
+    note: str | None = None
+    """What is said of it, instead of what it is."""
 
 
 class Map(msgspec.Struct, frozen=True, kw_only=True):

@@ -148,13 +148,13 @@ def _box(spot: Spot) -> Iterator[str]:
 
 def _note(each: MapEvent | Part, words: str) -> str:
     wrong = isinstance(each, Part) and each.crosses
-    return '<tspan class="wrong">crosses a boundary</tspan>' if wrong else words
+    return '<tspan class="wrong">crosses a boundary</tspan>' if wrong else _text(shown(each.note or words))
 
 
 def _told(each: MapEvent | Part, words: str) -> str:
     """Say in full what a box is."""
     where = f" of module {each.module}" if each.module is not None else ""
-    return f"{each.name if isinstance(each, Part) else each.type}: {words}{where}"
+    return f"{each.name if isinstance(each, Part) else each.type}: {each.note or words}{where}"
 
 
 def _shape(style: str, x: float, y: float, width: float, height: float) -> str:

@@ -14,6 +14,7 @@ from ensue.events.envelope import (
 from ensue.events.ids import new_id
 from ensue.events.kinds import (
     Changes,
+    Command,
     DomainEvent,
     Event,
     IntegrationEvent,
@@ -25,11 +26,12 @@ from ensue.events.kinds import (
 )
 from ensue.events.texts import fault_in
 from ensue.events.upcasting import PastEvent, decode, has_past, stored_types, upcast, upcasters_to
-from ensue.events.writing import Written, write
+from ensue.events.writing import Written, write, written_again
 
 __all__ = [
     "RECEIVED_FROM",
     "Changes",
+    "Command",
     "DomainEvent",
     "Event",
     "IntegrationEvent",
@@ -56,4 +58,5 @@ __all__ = [
     "upcast",
     "upcasters_to",
     "write",
+    "written_again",
 ]

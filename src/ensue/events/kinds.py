@@ -57,7 +57,7 @@ class EventMeta(msgspec.StructMeta):
             cls = super().__new__(mcls, class_name, bases, namespace, **options)
         except TypeError as error:
             raise EventDefinitionError(f"event {class_name}: {error}") from error
-        if any(isinstance(base, EventMeta) for base in bases) and bases != (Event,):
+        if namespace.get("__module__") != __name__:  # what stands here is a base, and no event
             _declare(cls, name=name, version=version, key=key)  # type: ignore[arg-type]
             _declare_contract(cls, changes=changes, service=service)  # type: ignore[arg-type]
             _register(cls)  # type: ignore[arg-type]
@@ -85,6 +85,13 @@ class DomainEvent(Event):
     """
 
     __kind__ = Kind.DOMAIN
+
+
+class Command(DomainEvent):
+    """A wish: what the one handler that it has in this service is to do. It is recorded and carried as a domain event.
+
+    Class keywords are those of `DomainEvent`.
+    """
 
 
 class SourcedEvent(Event):

@@ -27,6 +27,37 @@ class Written(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     causation_id: str | None = None
 
 
+class _Stored(msgspec.Struct, frozen=True, gc=False):
+    """As `Written`: msgspec does not decode a union of raw JSON and None."""
+
+    id: str
+    type: str
+    kind: Kind
+    data: msgspec.Raw
+    key: str | None = None
+    metadata: msgspec.Raw = msgspec.Raw()
+    correlation_id: str | None = None
+    causation_id: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Stored).decode
+
+
+def written_again(text: str) -> Written:
+    """Return what was put aside as JSON, to be recorded later."""
+    found = _decode(text)
+    return Written(
+        found.id,
+        found.type,
+        found.kind,
+        found.data,
+        found.key,
+        found.metadata or None,
+        found.correlation_id,
+        found.causation_id,
+    )
+
+
 def write(events: tuple[Event, ...], *, stream: str | None) -> list[Written]:
     """Encode events with the current metadata; raise `EventValueError` for what cannot be recorded."""
     if not events:

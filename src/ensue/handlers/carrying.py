@@ -76,7 +76,7 @@ class Carrier:
         step or at the end. Raises `DeclarationError` if the transaction is sync and the function is not, or vice versa.
         """
         if not self._asynchronous:
-            found: T = await in_thread(self._carry_directly, make, together)
+            found: T = await in_thread(self.directly, make, together)
             return found
         context = self._transaction()
         if not isinstance(context, AbstractAsyncContextManager):
@@ -85,12 +85,13 @@ class Carrier:
                 "give it an async one, or make the handler sync"
             )
         async with AsyncExitStack() as stack:
-            via = await stack.enter_async_context(context)
+            via: Any = await stack.enter_async_context(context)
             if together and self._pipelines:
                 await stack.enter_async_context(via.pipeline())
             return await self._drive_async(make(), via)
 
-    def _carry_directly(self, make: Callable[[], Work[T]], together: bool) -> T:
+    def directly(self, make: Callable[[], Work[T]], together: bool = False) -> T:
+        """As `carry`, for a sync function, in this thread."""
         context = self._transaction()
         if not isinstance(context, AbstractContextManager):
             raise DeclarationError(
@@ -98,7 +99,7 @@ class Carrier:
                 "give it a sync one, or make the handler async"
             )
         with ExitStack() as stack:
-            via = stack.enter_context(context)
+            via: Any = stack.enter_context(context)
             if together and self._pipelines:
                 stack.enter_context(via.pipeline())
             return self._drive(make(), via)

@@ -1,5 +1,6 @@
 """Subscriptions: durable cursors over the log, and the worker that carries events to what stands behind them."""
 
+from ensue.subscriptions.chores import Carry, Chore
 from ensue.subscriptions.declared import (
     Applies,
     Beside,
@@ -22,6 +23,8 @@ __all__ = [
     "Applies",
     "Backoff",
     "Beside",
+    "Carry",
+    "Chore",
     "Cursors",
     "Delivery",
     "Done",

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from ensue.errors import DatabaseUnavailable, NotMigrated
 from ensue.events import Recorded
 from ensue.log import Log, Selection, Steps
 from ensue.subscriptions.applying import Applier, Place, Surroundings, partition_at
+from ensue.subscriptions.chores import Chore
 from ensue.subscriptions.declared import Cursors, Subscription
 from ensue.subscriptions.leasing import Claimed, Lease, lease_round, leave, release, renew, worker_id
 from ensue.subscriptions.parking import Checkpoint, Parked, Unparked, find_due, save
@@ -44,7 +45,15 @@ class FindCursors(Protocol):
 class Worker:
     """Carries events to the declared subscriptions until it is stopped."""
 
-    def __init__(self, log: Log, cursors: FindCursors, *, lease: float, grace: float) -> None:
+    def __init__(
+        self,
+        log: Log,
+        cursors: FindCursors,
+        *,
+        lease: float,
+        grace: float,
+        chores: Sequence[Chore] = (),
+    ) -> None:
         self.id = worker_id()
         self.vanished: list[str] = []
         """Subscriptions of the log that nobody declares any more."""
@@ -53,6 +62,7 @@ class Worker:
         self._declared: Mapping[str, Subscription] = {}
         self._lease = lease
         self._grace = grace
+        self._chores = chores
         self._state, self._reading, self._tailing = (station(log, lease) for _ in range(3))
         waker = PostgresWaker(log, self._tailing) if isinstance(self._tailing, PostgresStation) else SqliteWaker(log)
         self._waker = waker
@@ -91,6 +101,10 @@ class Worker:
                 asyncio.ensure_future(self._forever("renewing leases", self._lease_loop)),
                 asyncio.ensure_future(self._forever("saving progress", self._save_loop)),
                 asyncio.ensure_future(self._forever("looking for parked events", self._due_loop)),
+                *(
+                    asyncio.ensure_future(self._forever(each.what, partial(each.work, self._reading.do)))
+                    for each in self._chores
+                ),
             ]
             me = asyncio.current_task()
             try:

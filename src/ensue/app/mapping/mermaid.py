@@ -44,12 +44,13 @@ def _part(part: Part) -> str:
         return f'[["{_text(part.name)}"]]'
     if part.how == "entity":
         return f'[["{_text(part.name)}<br/><small>{WORDS[part.how]}</small>"]]'
-    return f'["{_text(part.name)}<br/><small>{WORDS[part.how]}</small>"]'
+    return f'["{_text(part.name)}<br/><small>{_text(part.note or WORDS[part.how])}</small>"]'
 
 
 def _event(event: MapEvent) -> str:
     left, right = _EVENTS[event.kind]
-    return f'{left}"{_text(event.type)}"{right}'
+    note = "" if event.note is None else f"<br/><small>{_text(event.note)}</small>"
+    return f'{left}"{_text(event.type)}{note}"{right}'
 
 
 def _arrows(map: Map) -> Iterator[str]:

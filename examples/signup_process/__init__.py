@@ -1,0 +1,1 @@
+"""A sign-up as a process manager: a deadline, tries in between, and compensation."""

@@ -1,0 +1,273 @@
+"""A process manager at work: steps, what they ask for, and the checkpoint are written in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ensue.errors import (
+    DatabaseUnavailable,
+    DeclarationError,
+    EventValueError,
+    LeavesTheDatabase,
+    Permanent,
+    UndecodableEvent,
+)
+from ensue.events import Command, Event, follow
+from ensue.handlers.carrying import Carrier, Do, Work
+from ensue.handlers.processes.declared import ProcessManager
+from ensue.handlers.processes.keeping import Changes, Moved, Run, Undo, lock, owner_of, seen, text
+from ensue.handlers.processes.process import Doing, Process, begin, keep, load, take
+from ensue.handlers.projections.quiet import quiet
+from ensue.handlers.timers import Alarm, setting
+from ensue.log import Log, Steps, passes
+from ensue.subscriptions import Applies, Backoff, Delivery, Failure, NotApplied, Park, Start, Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a process manager needs of its application."""
+
+    log: Log
+    alarm: Alarm
+    record: Callable[..., Any]
+    """Records events in the open transaction of `via`."""
+    is_handled: Callable[[type[Command]], bool]
+    """Tells whether a command has its handler."""
+    check_timer: Callable[[Event], None]
+    """Raises if a timer cannot record an event."""
+
+
+def managing(
+    manager: ProcessManager,
+    around: Surroundings,
+    *,
+    start: Start = "now",
+    retry: Backoff = Backoff(),
+    partitions: int = 1,
+    batch: int = 100,
+) -> Subscription:
+    """Make a subscription of a process manager."""
+
+    def applies() -> Applies:
+        return Managing(manager, around)
+
+    return Subscription(
+        name=manager.name,
+        types=tuple(each.__type__ for each in manager.types),
+        applies=applies,
+        batch=batch,
+        start=start,
+        retry=retry,
+        partitions=partitions,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """An event in a delivery, and the process that it is about."""
+
+    index: int
+    delivery: Delivery
+    id: str
+    """Of the event; with a number behind it where an upcaster has made several of one."""
+    event: Event
+    key: str
+
+
+class Managing:
+    """Moves processes by the events of one partition."""
+
+    def __init__(self, manager: ProcessManager, around: Surroundings) -> None:
+        self._manager = manager
+        self._around = around
+        self._carrier = Carrier(around.log, manager.name, asynchronous=False)
+
+    async def apply(
+        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], *, careful: bool
+    ) -> None:
+        """Apply all of them; it always knows which one fails, because a step waits for nothing."""
+        changes = Changes(self._around.log, self._manager.name)
+        try:
+            await self._carrier.carry(lambda: self._work(deliveries, progress, changes))
+        except NotApplied:
+            raise
+        except Exception as error:
+            if passes(error) and not isinstance(error, DatabaseUnavailable):
+                raise DatabaseUnavailable(str(error)) from error
+            raise
+        if changes.soonest is not None:
+            self._around.alarm.due_in(changes.soonest)
+
+    def _work(
+        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], changes: Changes
+    ) -> Work[None]:
+        log, name = self._around.log, self._manager.name
+        arrived = [each for index, delivery in enumerate(deliveries) for each in self._arrived(index, delivery)]
+        if arrived:
+            runs = yield lock(log, name, (each.key for each in arrived))
+            before = yield seen(log, name, ((each.key, each.id) for each in arrived))
+            for each in arrived:
+                if (each.key, each.id) not in before:
+                    yield from self._move(each, runs, changes)
+            yield changes.save()
+        yield progress()
+
+    def _arrived(self, index: int, delivery: Delivery) -> list[_Arrived]:
+        types = self._manager.types
+        with _blaming(index):
+            return [
+                _Arrived(
+                    index,
+                    delivery,
+                    delivery.recorded.id_text if part == 1 else f"{delivery.recorded.id_text}/{part}",
+                    event,
+                    self._manager.key_of(event),
+                )
+                for part, event in enumerate(delivery.recorded.events, 1)
+                if isinstance(event, types)
+            ]
+
+    # --- one event
+
+    def _move(self, arrived: _Arrived, runs: dict[str, Run], changes: Changes) -> Generator[Steps[Any] | Do, Any, None]:
+        run = runs.get(arrived.key)
+        if run is not None and changes.is_late(run, arrived.id):
+            return
+        with _blaming(arrived.index):
+            process = self._begin(arrived) if run is None else self._go_on(arrived, run)
+        if process is None:
+            return
+        if run is None:
+            run = Run(key=arrived.key, version=type(process).__version__, timers={}, late=[], undo=[], is_new=True)
+            runs[run.key] = run
+        with _blaming(arrived.index):
+            messages = self._step(process, arrived, run, changes)
+        if messages:
+            try:
+                yield Do(lambda via: self._around.record(*messages, via=via), nullcontext, self._manager.name)
+            except Exception as error:
+                if passes(error):
+                    raise
+                raise NotApplied(arrived.index, _failure(error)) from error
+
+    def _begin(self, arrived: _Arrived) -> Process | None:
+        """Return a new process, if the event starts one in the newest version."""
+        cls = self._manager.newest.cls
+        step = cls.__steps__.get(type(arrived.event))
+        return begin(cls, arrived.key) if step is not None and step.how == "starts" else None
+
+    def _go_on(self, arrived: _Arrived, run: Run) -> Process | None:
+        """Return the process, if it runs and the event moves it in the version that it began with."""
+        if run.status != "running":
+            return None
+        version = self._manager.versions.get(run.version)
+        if version is None:
+            there = ", ".join(map(str, sorted(self._manager.versions)))
+            raise NotApplied(
+                arrived.index,
+                Park(
+                    f"process {self._manager.name!r} of {run.key!r} began with version {run.version}, and the code has "
+                    f"{there}: declare that version too until its processes have ended, and retry; or cancel it: "
+                    f"ensue process cancel {self._manager.name} {run.key}"
+                ),
+            )
+        step = version.cls.__steps__.get(type(arrived.event))
+        return load(version.cls, run.key, run.state) if step is not None and step.how == "moves" else None
+
+    def _step(self, process: Process, arrived: _Arrived, run: Run, changes: Changes) -> list[Event]:
+        """Let the process decide, and note what it asks for; return what is to be recorded."""
+        recorded = arrived.delivery.recorded
+        follow(recorded)
+        process.moment = recorded.recorded_at
+        step = type(process).__steps__[type(arrived.event)]
+        try:
+            with quiet(run.key):
+                step.function(process, arrived.event)
+        except LeavesTheDatabase as error:
+            raise Permanent(
+                f"process {self._manager.name!r} of {run.key!r} was about to leave the database: a step only decides. "
+                "Send a command, and do it in the command's handler: @app.handle(…)"
+            ) from error
+        run.state = keep(process)
+        run.steps += 1
+        doing = take(process)
+        for name in [name for name, id in run.timers.items() if id == arrived.id]:
+            del run.timers[name]  # it has fired, and this is its event
+        messages = self._messages(doing, run)
+        self._set_timers(doing, run, changes)
+        if doing.outcome is not None:
+            run.status = "compensated" if run.compensated else "done"
+            run.outcome = doing.outcome
+            for name in tuple(run.timers):
+                changes.drop_timer(run, name)
+        changes.note(
+            run,
+            Moved(
+                key=run.key,
+                event_id=arrived.id,
+                number=run.steps,
+                type=type(arrived.event).__type__,
+                did=text(_told(doing, messages)),
+            ),
+        )
+        return messages
+
+    def _messages(self, doing: Doing, run: Run) -> list[Event]:
+        run.undo += [Undo(type(each).__type__, _raw(each)) for each in doing.undo]
+        messages, at = list(doing.messages), doing.compensates_at
+        if at is not None:
+            messages[at:at] = [each.event for each in reversed(run.undo)]
+            run.undo, run.compensated = [], True
+        for each in (*messages, *doing.undo):
+            if isinstance(each, Command) and not self._around.is_handled(type(each)):
+                raise Permanent(
+                    f"process {self._manager.name!r} of {run.key!r} sends {type(each).__qualname__}, which has no "
+                    "handler: give it one with @app.handle(…)"
+                )
+        return messages
+
+    def _set_timers(self, doing: Doing, run: Run, changes: Changes) -> None:
+        for name in doing.cancelled:
+            changes.drop_timer(run, name)
+        for when, event, name in doing.timers:
+            self._around.check_timer(event)
+            changes.set_timer(run, setting(when, event, owner=owner_of(self._manager.name, run.key), name=name))
+
+
+def _raw(event: Event) -> msgspec.Raw:
+    return msgspec.Raw(type(event).__structure__.encode(event))
+
+
+def _told(doing: Doing, messages: Sequence[Event]) -> dict[str, Any]:
+    """Return what a step did, for those who look at it later."""
+    told = {
+        "recorded": [type(each).__type__ for each in messages],
+        "timers": [name for _, _, name in doing.timers],
+        "cancelled": doing.cancelled,
+        "undo": [type(each).__type__ for each in doing.undo],
+        "compensated": doing.compensates_at is not None,
+        "ended": doing.outcome,
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+@contextmanager
+def _blaming(index: int) -> Generator[None]:
+    """Say of which event it is the fault if the block raises."""
+    try:
+        yield
+    except NotApplied:
+        raise
+    except Exception as error:
+        if passes(error):
+            raise
+        raise NotApplied(index, _failure(error)) from error
+
+
+def _failure(error: Exception) -> Failure:
+    return Failure(error, final=isinstance(error, (DeclarationError, EventValueError, Permanent, UndecodableEvent)))

@@ -1,0 +1,137 @@
+"""The programs of the process storm: orders that have to be reserved and paid in time, or are taken back."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+
+from ensue import App, Backoff, Command, DomainEvent, Process, moves, starts
+
+NAMES = "test.fulfilment."
+
+
+class Placed(DomainEvent, key="order", name=NAMES + "placed"):
+    order: int
+
+
+class Reserved(DomainEvent, key="order", name=NAMES + "reserved"):
+    order: int
+
+
+class Charged(DomainEvent, key="order", name=NAMES + "charged"):
+    order: int
+
+
+class Reminded(DomainEvent, key="order", name=NAMES + "reminded"):
+    order: int
+
+
+class Expired(DomainEvent, key="order", name=NAMES + "expired"):
+    order: int
+
+
+class Reserve(Command, key="order", name=NAMES + "reserve"):
+    order: int
+
+
+class Release(Command, key="order", name=NAMES + "release"):
+    order: int
+
+
+class Charge(Command, key="order", name=NAMES + "charge"):
+    order: int
+
+
+class Refund(Command, key="order", name=NAMES + "refund"):
+    order: int
+
+
+def is_never_paid(order: int) -> bool:
+    return order % 4 == 0
+
+
+def is_patient(order: int) -> bool:
+    return order % 4 == 3
+
+
+class Fulfilment(Process, name="fulfilment"):
+    reserved: bool = False
+    charged: bool = False
+    reminders: int = 0
+
+    @starts
+    def _(self, event: Placed) -> None:
+        self.send(Reserve(order=event.order), Charge(order=event.order))
+        self.undo(Release(order=event.order))
+        self.undo(Refund(order=event.order))
+        self.after(0.1, Reminded(order=event.order), name="reminder")
+        deadline = 60 if is_patient(event.order) else 0.15 + event.order % 10 / 20
+        self.after(deadline, Expired(order=event.order), name="deadline")
+
+    @moves
+    def _(self, event: Reserved) -> None:
+        self.reserved = True
+        self.settle()
+
+    @moves
+    def _(self, event: Charged) -> None:
+        self.charged = True
+        self.settle()
+
+    def settle(self) -> None:
+        if self.reserved and self.charged:
+            self.cancel("deadline")
+            self.end()
+
+    @moves
+    def _(self, event: Reminded) -> None:
+        self.reminders += 1
+
+    @moves
+    def _(self, event: Expired) -> None:
+        self.compensate()
+        self.end("expired")
+
+
+@dataclass(frozen=True)
+class Fulfilling:
+    """What all processes have to know."""
+
+    url: str
+    schema: str
+    orders: int = 200
+    lease: float = 0.6
+
+    def app(self) -> App:
+        app = App("fulfilment", self.url, schema=self.schema)
+        again = Backoff(first=0.02, most=0.2)
+        app.process(key="order", retry=again, batch=20)(Fulfilment)
+
+        def reply(event: DomainEvent) -> None:
+            """Answer twice, each at some time of its own: so answers come doubled and in any order."""
+            for _ in range(2):
+                time.sleep(random.uniform(0, 0.03))  # the work
+                with app.transaction() as connection:
+                    app.record(event, via=connection)
+
+        @app.handle(Reserve, retry=again)
+        def reserve(command: Reserve) -> None:
+            reply(Reserved(order=command.order))
+
+        @app.handle(Charge, retry=again)
+        def charge(command: Charge) -> None:
+            if not is_never_paid(command.order):
+                reply(Charged(order=command.order))
+
+        @app.handle(Release)
+        def release(command: Release) -> None: ...
+
+        @app.handle(Refund)
+        def refund(command: Refund) -> None: ...
+
+        return app
+
+    def work(self) -> None:
+        """Run the worker in this process."""
+        self.app().run(lease=self.lease)
