@@ -106,7 +106,7 @@ def whole(client: Any) -> None:
 
 
 async def leave(client: Any, goodbye: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Say goodbye, and wait for it a little, cancelled or not; then hang up, as a broker that is gone does not answer."""
+    """Say goodbye, and wait for it a little, cancelled or not; then hang up: a broker that is gone does not answer."""
     closing = _in_background(_connected_and(client, goodbye))
     try:
         await asyncio.wait([closing], timeout=CLOSES_WITHIN)
