@@ -53,7 +53,14 @@ def tables(app: App) -> set[str]:
     return {name for (name,) in rows}
 
 
-MIGRATIONS = ["0001_log", "0002_subscriptions", "0003_snapshots", "0004_inbox", "0005_projections"]
+MIGRATIONS = [
+    "0001_log",
+    "0002_subscriptions",
+    "0003_snapshots",
+    "0004_inbox",
+    "0005_projections",
+    "0006_timers_and_processes",
+]
 
 
 def test_migrating_is_idempotent(url: str, schema: str) -> None:
