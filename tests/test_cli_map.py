@@ -95,11 +95,11 @@ def test_who_emits_and_who_takes_what(capsys: pytest.CaptureFixture[str]) -> Non
         "refused.v2": ("integration", "billing"),
     }
     assert [tuple(each.values()) for each in json.loads(out.replace(NAMES, ""))["parts"]] == [
-        ("Wallet", "aggregate", "billing", [], ["deposited", "withdrawn"], []),
-        ("publish", "translate", "billing", ["deposited"], ["paid.v1", "refused.v2"], []),
-        ("secretive", "translate", "billing", ["withdrawn"], [], []),
-        ("ship", "on", "shipping", ["paid.v1", "noted"], [], []),
-        ("guard", "within", None, ["noted"], [], []),
+        ("Wallet", "aggregate", "billing", [], ["deposited", "withdrawn"], [], None),
+        ("publish", "translate", "billing", ["deposited"], ["paid.v1", "refused.v2"], [], None),
+        ("secretive", "translate", "billing", ["withdrawn"], [], [], None),
+        ("ship", "on", "shipping", ["paid.v1", "noted"], [], [], None),
+        ("guard", "within", None, ["noted"], [], [], None),
     ]
 
 
