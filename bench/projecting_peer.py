@@ -64,7 +64,7 @@ class PeerProjection(Projection[PeerPlans]):
 
     name = "plans"
 
-    def process_event(self, domain_event: Any, tracking: Tracking) -> None:
+    def process_event(self, domain_event: Any, tracking: Tracking) -> None:  # pyright: ignore[reportIncompatibleVariableOverride] it dispatches
         self.view.apply(domain_event, tracking)
 
 
