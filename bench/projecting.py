@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,18 +58,8 @@ class Backlog:
         task = Task(self.url, self.schema, f"plans_{next(self.numbers)}", processes, self.last)
         app = declare(task)
         app.migrate()
-        command = [sys.executable, "-m", "bench.projector"]
-        started = [
-            subprocess.Popen(command, cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            for _ in range(processes)
-        ]
-        for each in started:
-            assert each.stdin
-            each.stdin.write(msgspec.json.encode(task))
-            each.stdin.close()
-        found = [msgspec.json.decode(each.stdout.read(), type=Found) for each in started if each.stdout]
-        if any(each.wait() for each in started):
-            raise AssertionError("a worker has failed")
+        with ThreadPoolExecutor(processes) as pool:
+            found = list(pool.map(_in_a_process, [task] * processes))
         self.growth.append(max(each.growth for each in found))
         self._check(app, task.name)
         app.operations.retire(task.name, actor="bench", reason="measured")
@@ -80,6 +71,17 @@ class Backlog:
             connection.execute(f"drop table {table}")
         if changes != self.count + 1:
             raise AssertionError(f"{changes} events were applied, {self.count + 1} were recorded")
+
+
+def _in_a_process(task: Task) -> Found:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.projector"],
+        input=msgspec.json.encode(task),
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return msgspec.json.decode(done.stdout, type=Found)
 
 
 def figures(room: Room) -> Iterator[Figure]:
