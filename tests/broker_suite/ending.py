@@ -65,10 +65,11 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
 
 @needs()
 async def opening_that_is_cancelled_at_any_moment_leaves_nothing_open(case: Case) -> None:
-    """The client warns of a connection that nobody has closed when it is collected."""
+    """A client, or a transport, warns when it is collected and nobody has closed it."""
     moments = random.Random(case.mark)
     async with case.publisher():  # so that what is opened is there
         pass
+    others = asyncio.all_tasks()
     with watching() as left_open:
         for number in range(MOMENTS):
             end: Consumer | Publisher
@@ -82,6 +83,7 @@ async def opening_that_is_cancelled_at_any_moment_leaves_nothing_open(case: Case
             await cancelled(opening)
             await soon(end.close())
             del end, opening
+        await until(lambda: asyncio.all_tasks() <= others, "nothing is under way any more")
         gc.collect()
         await asyncio.sleep(0)
     assert left_open == []

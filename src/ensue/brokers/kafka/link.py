@@ -108,12 +108,12 @@ def whole(client: Any) -> None:
 async def leave(client: Any, goodbye: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Say goodbye, and wait for it a little, cancelled or not; then hang up: a broker that is gone does not answer."""
     closing = _in_background(_connected_and(client, goodbye))
+    hanging_up = _in_background(_hang_up(client, closing))
     try:
-        await asyncio.wait([closing], timeout=CLOSES_WITHIN)
-    finally:
-        if not closing.done():
-            hanging_up = _in_background(_hang_up(client, closing))
-            await asyncio.wait([hanging_up], timeout=2 * CLOSES_WITHIN)
+        await asyncio.wait([hanging_up], timeout=2 * CLOSES_WITHIN)
+    except asyncio.CancelledError:
+        await asyncio.wait([hanging_up], timeout=2 * CLOSES_WITHIN)
+        raise
 
 
 async def _connected_and(client: Any, goodbye: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -123,7 +123,7 @@ async def _connected_and(client: Any, goodbye: Callable[[], Coroutine[Any, Any, 
 
 
 async def _hang_up(client: Any, closing: asyncio.Future[None]) -> None:
-    """Close the connections once the time is over: whoever waits for an answer then gets an error instead."""
+    """Close the connections when the time is over: whoever waits for an answer then gets an error instead."""
     await asyncio.wait([closing], timeout=CLOSES_WITHIN)
     if not closing.done():
         await client.close()

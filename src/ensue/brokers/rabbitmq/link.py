@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, cast
 
 import aio_pika
@@ -27,6 +27,7 @@ class Link:
         self._address = address
         self._connection: aio_pika.abc.AbstractConnection | None = None
         self._channel: Channel | None = None
+        self._leaving: set[asyncio.Future[None]] = set()
         self.frame = 131_072
         """The largest frame, in bytes, that the broker takes."""
 
@@ -84,16 +85,18 @@ class Link:
         places = address.places(5671 if secure else 5672)
         for number, (host, port) in enumerate(places, 1):
             try:
-                connection = await aio_pika.connect(
-                    host=host,
-                    port=port,
-                    login=address.user or "guest",
-                    password=address.password if address.password is not None else "guest",
-                    virtualhost=address.path or "/",
-                    ssl=secure,
-                    ssl_context=context,
-                    client_properties={"connection_name": "ensue"},
-                    heartbeat=_HEARTBEAT,
+                connection = await self._whole(
+                    aio_pika.connect(
+                        host=host,
+                        port=port,
+                        login=address.user or "guest",
+                        password=address.password if address.password is not None else "guest",
+                        virtualhost=address.path or "/",
+                        ssl=secure,
+                        ssl_context=context,
+                        client_properties={"connection_name": "ensue"},
+                        heartbeat=_HEARTBEAT,
+                    )
                 )
             except GONE as error:
                 failure = failure_of(address, error)
@@ -103,6 +106,17 @@ class Link:
                 self.frame = _under(connection).connection_tune.frame_max or self.frame
                 return connection
         raise AssertionError("an address names a server")
+
+    async def _whole(
+        self, connect: Coroutine[Any, Any, aio_pika.abc.AbstractConnection]
+    ) -> aio_pika.abc.AbstractConnection:
+        """Connect; who is cancelled meanwhile goes at once, and the connection is closed as soon as it is there."""
+        connecting = asyncio.ensure_future(connect)
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            self._in_background(_close_when_there(connecting, self._address.timeout))
+            raise
 
     async def unblocked(self, deadline: float) -> bool:
         """Wait until RabbitMQ takes messages, as it does not while it is short of memory or disk."""
@@ -130,20 +144,23 @@ class Link:
         return words(error) if error is not None else "the connection is gone"
 
     async def drop(self) -> None:
-        """Say goodbye and close; a broker that does not answer is left."""
-        closing = self.leave()
-        if closing is not None:
-            await asyncio.wait([closing], timeout=_CLOSES_WITHIN)
+        """Say goodbye and close, and wait for what is being closed; a broker that does not answer is left."""
+        self.leave()
+        if self._leaving:
+            await asyncio.wait(set(self._leaving), timeout=_CLOSES_WITHIN)
 
-    def leave(self) -> asyncio.Future[None] | None:
+    def leave(self) -> None:
         """Close without waiting for it."""
         connection, self._connection, self._channel = self._connection, None, None
-        if connection is None:
-            return None
-        closing = asyncio.ensure_future(connection.close())
-        _leaving.add(closing)
-        closing.add_done_callback(_left)
-        return closing
+        if connection is not None:
+            self._in_background(connection.close())
+
+    def _in_background(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(closing)
+        for tasks in (self._leaving, _leaving):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        task.add_done_callback(_left)
 
     def _transport(self) -> aiormq.abc.AbstractConnection:
         return _under(self._connection)
@@ -162,9 +179,16 @@ def ending(what: Any) -> asyncio.Future[Any]:
 
 
 _leaving: set[asyncio.Future[None]] = set()
+"""Of all links: one that is forgotten still closes."""
+
+
+async def _close_when_there(connecting: asyncio.Future[aio_pika.abc.AbstractConnection], seconds: float) -> None:
+    await asyncio.wait([connecting], timeout=seconds)
+    if connecting.cancel() or connecting.cancelled() or connecting.exception() is not None:
+        return
+    await connecting.result().close()
 
 
 def _left(closing: asyncio.Future[None]) -> None:
-    _leaving.discard(closing)
     if not closing.cancelled():
         closing.exception()
