@@ -15,6 +15,7 @@ from ensue.errors import BrokerError
 
 CLOSES_WITHIN = 2.0
 """Seconds; a broker that does not answer is left."""
+_HANGS_UP_WITHIN = 0.5
 
 
 def connecting(settings: Settings) -> dict[str, Any]:
@@ -110,9 +111,9 @@ async def leave(client: Any, goodbye: Callable[[], Coroutine[Any, Any, None]]) -
     closing = _in_background(_connected_and(client, goodbye))
     hanging_up = _in_background(_hang_up(client, closing))
     try:
-        await asyncio.wait([hanging_up], timeout=2 * CLOSES_WITHIN)
+        await asyncio.wait([hanging_up], timeout=CLOSES_WITHIN + _HANGS_UP_WITHIN)
     except asyncio.CancelledError:
-        await asyncio.wait([hanging_up], timeout=2 * CLOSES_WITHIN)
+        await asyncio.wait([hanging_up], timeout=CLOSES_WITHIN + _HANGS_UP_WITHIN)
         raise
 
 
