@@ -202,14 +202,18 @@ class Applier:
         self.roomy.set()
 
     async def _apply_next(self) -> None:
+        taken: list[Recorded[Any]] = []
         rows: list[Recorded[Any]] = []
         queue, upto = self._queue, self._checkpoint
         while queue and len(rows) < self.subscription.batch:
             row = queue.popleft()
             upto = row.position
+            taken.append(row)
             if row.key not in self._aside:
                 rows.append(row)
         await self._apply(rows, upto if queue else self.read_to)
+        # those of parked keys as well: such a key may go on, and be done, before the checkpoint has passed them
+        queue.extendleft(reversed([row for row in taken if row.position > self._checkpoint]))
         if len(queue) < _WINDOW * self.subscription.batch:
             self.roomy.set()
 
@@ -232,7 +236,6 @@ class Applier:
         self._checkpoint = upto
         if parked is not None:
             self._put_aside(parked)
-        self._queue.extendleft(reversed([row for row in rows if row.position > upto]))
 
     async def _go_on(self, due: Due) -> None:
         """Carry out the next step of a parked key, then apply what queues behind it, until it fails or is empty."""
