@@ -157,6 +157,39 @@ async def test_what_queues_behind_a_key_is_kept_when_its_batch_is_cut_short_and_
     assert rows(app) == [("a", 5, 2), ("b", 2, 1), ("c", 1, 1)]
 
 
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # in SQLite nobody looks for it during a transaction
+async def test_a_key_that_is_found_due_again_while_it_goes_on_applies_nothing_twice(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on, is found due a second time, and fails at a later event: what was found is old by then."""
+    add = ADD.format(mark(app))
+    failing, again = {1, 3}, threading.Event()
+    resume = Applier.resume
+
+    def resumed(applier: Applier, found: Any) -> None:
+        resume(applier, found)
+        if not failing:
+            again.set()
+
+    @app.projection(Paid, tables=TABLE, set_up=SET_UP, retry=SOON)
+    def balances(event: Paid, db: Any) -> None:
+        if event.amount in failing:
+            failing.remove(event.amount)
+            if event.amount == 3:
+                assert again.wait(20)
+            raise ValueError("the first time")
+        db.execute(add, (event.owner, event.amount))
+
+    app.migrate()
+    monkeypatch.setattr(Applier, "resume", resumed)
+    record(app, *(Paid(owner="a", amount=n) for n in (1, 2, 3, 4)))
+    async with app.running():
+        await until(lambda: bool(rows(app)) and rows(app)[0][2] >= 4)
+        await app.wait_async(record(app, Paid(owner="c", amount=1)), "balances", timeout=20)
+        await until(lambda: all(not each.retrying for each in app.operations.standings()))
+    assert rows(app) == [("a", 10, 4), ("c", 1, 1)]
+
+
 async def test_one_that_fails_waits_with_its_key_and_the_rest_is_committed(app: App) -> None:
     declare(app, batch=50)
     app.migrate()

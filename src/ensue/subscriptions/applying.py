@@ -262,6 +262,7 @@ class Applier:
             if not await self._go_on_with(due, rows, more=more, handled=handled, retried=first is not None):
                 return
             position, first = rows[-1].position, None
+            due = msgspec.structs.replace(due, position=position)
 
     async def _go_on_with(
         self, due: Due, rows: list[Recorded[Any]], *, more: bool, handled: bool, retried: bool
@@ -294,6 +295,7 @@ class Applier:
                     step = Verdict("skip", 0.0, "done, the next one's turn comes", None)
                     change = self._parked(end[-1], step, attempt=0, revision=due.revision, handled=handled)
                 careful = True
+        self._due.pop(due.key, None)  # found once more meanwhile, where it was before
         if isinstance(change, Unparked):
             self._aside.pop(due.key, None)
             self.moved.add(due.key)
@@ -318,9 +320,9 @@ class Applier:
     def _progress(self, upto: int, change: Parked | Unparked | None, held: Due | None) -> Steps[None]:
         """Write how far it is: the last operation of a transaction, which rolls back if it is not ours to write."""
         sql, lease = self._around.log.dialect.sql, self.lease
-        if held is not None:  # a person may have decided otherwise since
+        if held is not None:  # a person may have decided otherwise since, or it has gone on already
             found = yield sql["hold_parked"](subscription=held.subscription, key=held.key)
-            if not found or found[0][0] != held.revision:
+            if not found or tuple(found[0]) != (held.revision, held.position):
                 raise Overtaken
         if isinstance(change, Parked):
             yield sql["park"](rows=_json([change]).decode())
