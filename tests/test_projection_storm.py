@@ -175,15 +175,6 @@ def rage(storm: Storm, break_down: Callable[[], None] | None) -> None:
     assert sum(changes for _, _, changes, _ in expected) >= EVENTS
     assert shown(app) == expected
     assert app.operations.dead_letters() == []
-    kept = next(each.build for each in app.replays.builds("balances") if each.build.number == 2)
-    asyncio.run(app.replays.build(kept))
-    until_sync(lambda: app.replays.compare("balances", 2).same or not asyncio.run(finished(app, kept)))
-    assert app.replays.compare("balances", 2).same
-
-
-async def finished(app: App, build: Any) -> bool:
-    """Apply what was set aside in a build that nobody works on, too."""
-    return (await app.replays.build(build)).parked == 0
 
 
 def kill(hired: Crew, storm: Storm, workers: list[Any], break_down: Callable[[], None] | None) -> None:
