@@ -226,12 +226,13 @@ def test_a_worker_that_was_stopped_in_its_transaction_and_overtaken_applies_noth
     with crew() as hired:
         victim = hired.start(storm.work)
         until_sync(storm.reached.exists)
-        assert victim.pid is not None
-        until_sync(lambda: freeze(victim.pid, storm.url), "it is stopped in this transaction alone")
+        pid = victim.pid
+        assert pid is not None
+        until_sync(lambda: freeze(pid, storm.url), "it is stopped in this transaction alone")
         other = hired.start(storm.work)
         until_sync(lambda: shown(app) == folded(app), "the other takes over")
         storm.released.touch()
-        os.kill(victim.pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
         until_sync(lambda: "no longer ours" in storm.told.read_text(), "its transaction is refused")
         record(app, *(Moved(owner=f"o{n % 10}", amount=n) for n in range(100, 200)))
         until_sync(lambda: caught_up(app))
