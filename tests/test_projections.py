@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,6 +20,7 @@ from psycopg.types.string import StrDumper
 from sqlalchemy.orm import Session, sessionmaker
 
 from ensue import App, Backoff, DomainEvent, Park, errors
+from ensue.subscriptions.applying import Applier
 from ensue.subscriptions.operating import Filter
 from tests.patience import until
 
@@ -122,6 +124,70 @@ async def test_waiting_says_when_nobody_comes(app: App) -> None:
         await app.wait_async(receipt, "balances", timeout=0.05)
     with pytest.raises(errors.UnknownName):
         app.wait(receipt, "nothing")
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # in SQLite nobody looks for it during a transaction
+async def test_what_queues_behind_a_key_is_kept_when_its_batch_is_cut_short_and_the_key_goes_on(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key goes on while its next event is in a batch in which another one before it fails."""
+    add = ADD.format(mark(app))
+    failing, due = {"a", "b"}, threading.Event()
+    resume = Applier.resume
+
+    def resumed(applier: Applier, found: Any) -> None:
+        resume(applier, found)
+        due.set()
+
+    @app.projection(Paid, tables=TABLE, set_up=SET_UP, retry=SOON)
+    def balances(event: Paid, db: Any) -> None:
+        if event.owner in failing:
+            failing.remove(event.owner)
+            if event.owner == "b":
+                assert due.wait(20)
+            raise ValueError("the first time")
+        db.execute(add, (event.owner, event.amount))
+
+    app.migrate()
+    monkeypatch.setattr(Applier, "resume", resumed)
+    record(app, Paid(owner="a", amount=1), Paid(owner="b", amount=2), Paid(owner="a", amount=4))
+    async with app.running():
+        await until(lambda: len(rows(app)) == 2 and all(not each.retrying for each in app.operations.standings()))
+        await app.wait_async(record(app, Paid(owner="c", amount=1)), "balances", timeout=20)
+    assert rows(app) == [("a", 5, 2), ("b", 2, 1), ("c", 1, 1)]
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # in SQLite nobody looks for it during a transaction
+async def test_a_key_that_is_found_due_again_while_it_goes_on_applies_nothing_twice(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on, is found due a second time, and fails at a later event: what was found is old by then."""
+    add = ADD.format(mark(app))
+    failing, again = {1, 3}, threading.Event()
+    resume = Applier.resume
+
+    def resumed(applier: Applier, found: Any) -> None:
+        resume(applier, found)
+        if not failing:
+            again.set()
+
+    @app.projection(Paid, tables=TABLE, set_up=SET_UP, retry=SOON)
+    def balances(event: Paid, db: Any) -> None:
+        if event.amount in failing:
+            failing.remove(event.amount)
+            if event.amount == 3:
+                assert again.wait(20)
+            raise ValueError("the first time")
+        db.execute(add, (event.owner, event.amount))
+
+    app.migrate()
+    monkeypatch.setattr(Applier, "resume", resumed)
+    record(app, *(Paid(owner="a", amount=n) for n in (1, 2, 3, 4)))
+    async with app.running():
+        await until(lambda: bool(rows(app)) and rows(app)[0][2] >= 4)
+        await app.wait_async(record(app, Paid(owner="c", amount=1)), "balances", timeout=20)
+        await until(lambda: all(not each.retrying for each in app.operations.standings()))
+    assert rows(app) == [("a", 10, 4), ("c", 1, 1)]
 
 
 async def test_one_that_fails_waits_with_its_key_and_the_rest_is_committed(app: App) -> None:

@@ -202,14 +202,18 @@ class Applier:
         self.roomy.set()
 
     async def _apply_next(self) -> None:
+        taken: list[Recorded[Any]] = []
         rows: list[Recorded[Any]] = []
         queue, upto = self._queue, self._checkpoint
         while queue and len(rows) < self.subscription.batch:
             row = queue.popleft()
             upto = row.position
+            taken.append(row)
             if row.key not in self._aside:
                 rows.append(row)
         await self._apply(rows, upto if queue else self.read_to)
+        # those of parked keys as well: such a key may go on, and be done, before the checkpoint has passed them
+        queue.extendleft(reversed([row for row in taken if row.position > self._checkpoint]))
         if len(queue) < _WINDOW * self.subscription.batch:
             self.roomy.set()
 
@@ -232,7 +236,6 @@ class Applier:
         self._checkpoint = upto
         if parked is not None:
             self._put_aside(parked)
-        self._queue.extendleft(reversed([row for row in rows if row.position > upto]))
 
     async def _go_on(self, due: Due) -> None:
         """Carry out the next step of a parked key, then apply what queues behind it, until it fails or is empty."""
@@ -259,6 +262,7 @@ class Applier:
             if not await self._go_on_with(due, rows, more=more, handled=handled, retried=first is not None):
                 return
             position, first = rows[-1].position, None
+            due = msgspec.structs.replace(due, position=position)
 
     async def _go_on_with(
         self, due: Due, rows: list[Recorded[Any]], *, more: bool, handled: bool, retried: bool
@@ -291,6 +295,7 @@ class Applier:
                     step = Verdict("skip", 0.0, "done, the next one's turn comes", None)
                     change = self._parked(end[-1], step, attempt=0, revision=due.revision, handled=handled)
                 careful = True
+        self._due.pop(due.key, None)  # found once more meanwhile, where it was before
         if isinstance(change, Unparked):
             self._aside.pop(due.key, None)
             self.moved.add(due.key)
@@ -315,9 +320,9 @@ class Applier:
     def _progress(self, upto: int, change: Parked | Unparked | None, held: Due | None) -> Steps[None]:
         """Write how far it is: the last operation of a transaction, which rolls back if it is not ours to write."""
         sql, lease = self._around.log.dialect.sql, self.lease
-        if held is not None:  # a person may have decided otherwise since
+        if held is not None:  # a person may have decided otherwise since, or it has gone on already
             found = yield sql["hold_parked"](subscription=held.subscription, key=held.key)
-            if not found or found[0][0] != held.revision:
+            if not found or tuple(found[0]) != (held.revision, held.position):
                 raise Overtaken
         if isinstance(change, Parked):
             yield sql["park"](rows=_json([change]).decode())

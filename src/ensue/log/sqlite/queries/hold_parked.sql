@@ -1,2 +1,2 @@
--- The revision of a parked key, which stays as it is until the end of the transaction.
-select revision from ensue_parked where subscription = :subscription and key = :key
+-- The revision of a parked key and where it waits: they stay as they are until the end of the transaction.
+select revision, position from ensue_parked where subscription = :subscription and key = :key
