@@ -66,7 +66,8 @@ class Job:
     def lines(self) -> list[Line]:
         if not self.effects.exists():
             return []
-        found = [line.split() for line in self.effects.read_text().splitlines()]
+        whole = self.effects.read_text().rpartition("\n")[0]  # the last line may just be being written
+        found = [line.split() for line in whole.splitlines()]
         return [Line(int(pid), name, key, int(n), int(attempt)) for pid, name, key, n, attempt in found]
 
     def work(self) -> None:

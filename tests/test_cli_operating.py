@@ -46,7 +46,14 @@ def test_migrate_says_what_it_does_and_does_it_once(shop: Shop) -> None:
     assert "applied migration 0001_log\n" in done
     assert "registered subscription stock\n" in done
     assert "nothing to do" in shop.good("migrate").out
-    assert shop.good("migrate", "--json").json == {"applied": [], "registered": [], "vanished": [], "dry_run": False}
+    assert shop.good("migrate", "--json").json == {
+        "applied": [],
+        "registered": [],
+        "vanished": [],
+        "prepared": {},
+        "unprepared": {},
+        "dry_run": False,
+    }
 
 
 def test_a_vanished_subscription_is_reported(shop: Shop) -> None:
