@@ -1,4 +1,4 @@
-"""Relay, receiver and broker are killed twenty times each, while events pass from one service to another: each has its
+"""Relay, receiver and broker are killed many times each, while events pass from one service to another: each has its
 effect once, in the order of its key.
 
 The Kafka of the tests is a substitute that acknowledges before the data is durable: killed, or while clients are at it
