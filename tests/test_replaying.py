@@ -211,3 +211,24 @@ async def test_replaying_calls_no_reaction_unless_it_is_named(app: App) -> None:
         record(app, Paid(owner="new", amount=1))
         await until(lambda: len(mails) == 107)
     assert [each.subscription for each in app.operations.standings()] == ["balances", "balances:2", "send_mail"]
+
+
+async def test_a_build_is_done_when_what_failed_in_it_has_been_tried_again(app: App) -> None:
+    declare(app)
+    app.migrate()
+    fill(app)
+    await caught_up(app)
+    after = App(app.log.place.app, app.log.place.url, schema=app.log.place.schema)
+    add, failures = ADD.format(mark(app)), {"o3": 3, "o5": 1}
+
+    @after.projection(Paid, tables=TABLE, set_up=SET_UP, retry=SOON, version=2)
+    def balances(event: Paid, db: Any) -> None:
+        db.execute(add, (event.owner, event.amount))
+        if failures.get(event.owner, 0):
+            failures[event.owner] -= 1
+            raise OSError("not today")
+
+    reached = await after.replays.build(after.replays.begin("balances"))
+    assert (reached.parked, reached.soon) == (0, 0)
+    assert after.replays.compare("balances").same
+    assert failures == {"o3": 0, "o5": 0}

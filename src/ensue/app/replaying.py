@@ -166,7 +166,8 @@ class Replays:
     async def build(self, build: Build, *, progress: Progress | None = None, lease: float = 5.0) -> Reach:
         """Apply events to a build until it is where the log was complete when this began; return how far it is.
 
-        It may be broken off and begun again at any time, and run in several processes at once: they share its
+        Keys that have failed and are tried again soon are waited for. It may be broken off and begun again at any time,
+        and run in several processes at once: they share its
         partitions. Raises `ProjectionError` if the build is dropped meanwhile.
         """
         cursor = self._declarations.cursor(self._log, build)
@@ -178,11 +179,11 @@ class Replays:
                 raise ProjectionError(f"build {build.number} of projection {build.projection!r} has been dropped")
             if progress is not None:
                 progress(min(found.slowest, goal), goal)
-            return bool(found.slowest >= goal)
+            return bool(found.slowest >= goal and not found.soon)
 
         await self._work(cursor, looked, lease)
         found: Reach | None = await self._log.own.run_async(reach(self._log, build))
-        return found or Reach(0, 0, 0)
+        return found or Reach(0, 0, 0, 0)
 
     async def _work(self, cursor: Subscription, done: Callable[[], Any], lease: float) -> None:
         """Run a worker for one cursor until something is done."""

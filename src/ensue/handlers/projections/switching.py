@@ -23,6 +23,8 @@ class Reach(msgspec.Struct, frozen=True):
     fastest: int
     parked: int
     """Keys that are set aside."""
+    soon: int
+    """How many of them are tried again within two seconds."""
 
 
 class TableDifference(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,3 +1,6 @@
--- How far a subscription is: its slowest and its fastest part, and how many keys it has set aside.
-select min(checkpoint), max(checkpoint), (select count(*) from ensue_parked k where k.subscription = :subscription)
+-- How far a subscription is: its slowest and its fastest part, how many keys it has set aside, and how many of these are
+-- tried again within two seconds.
+select min(checkpoint), max(checkpoint),
+    (select count(*) from ensue_parked k where k.subscription = :subscription),
+    (select count(*) from ensue_parked k where k.subscription = :subscription and k.due_at <= strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+2 seconds'))
 from ensue_partitions where subscription = :subscription having count(*) > 0
