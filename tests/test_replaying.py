@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -232,3 +233,19 @@ async def test_a_build_is_done_when_what_failed_in_it_has_been_tried_again(app: 
     assert (reached.parked, reached.soon) == (0, 0)
     assert after.replays.compare("balances").same
     assert failures == {"o3": 0, "o5": 0}
+
+
+async def test_what_was_pruned_cannot_be_built_or_repaired(app: App) -> None:
+    """The rows of a key would be cleared, and made anew of what is left: they stay as they are."""
+    declare(app, clear=clear)
+    app.migrate()
+    fill(app)
+    await caught_up(app)
+    await until(lambda: not any(each.behind for each in app.operations.standings()))
+    assert app.history.prune(datetime(2100, 1, 1, tzinfo=UTC), actor="me").events
+    (standing,) = app.replays.builds("balances")
+    with pytest.raises(errors.ProjectionError, match="have been pruned"):
+        await app.replays.repair(standing.build, ["o1"])
+    with pytest.raises(errors.ProjectionError, match="have been pruned"):
+        app.replays.begin("balances")
+    assert rows(app)[1:] == ROWS

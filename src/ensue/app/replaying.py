@@ -28,6 +28,7 @@ from ensue.handlers.projections import (
     keys_of,
     pick,
     reach,
+    refuse_if_pruned,
     switch,
 )
 from ensue.log import Log, Steps
@@ -248,7 +249,8 @@ class Replays:
         """Clear the rows of keys and apply all their events again, each key in a transaction; return how many events.
 
         While it goes on, others may apply events: they wait for each key. It may be broken off and begun again. Raises
-        `DeclarationError` if the projection has no `clear`, and what its function raises, with the key it was about.
+        `DeclarationError` if the projection has no `clear`, `ProjectionError` if events of its types were pruned,
+        and what its function raises, with the key it was about.
         """
         declared = self._projection(build.projection)
         if build.version != declared.version:
@@ -256,6 +258,7 @@ class Replays:
                 f"build {build.number} of projection {build.projection!r} is of version {build.version}, the code here "
                 f"of version {declared.version}: repair one of this version, ensue replay {build.projection} --shadow"
             )
+        await self._log.own.run_async(refuse_if_pruned(self._log, declared))
         repair = Repair(self._log, declared, build, self._declarations.cursor(self._log, build).types)
         self._audit(build.cursor, f"repair {len(keys)} keys", actor, reason)
         events = 0

@@ -9,6 +9,7 @@ from ensue.handlers.projections.builds import (
     cursor_of,
     first_build,
     live_build,
+    refuse_if_pruned,
     resolve,
 )
 from ensue.handlers.projections.projection import Clear, Projection, table_names
@@ -37,6 +38,7 @@ __all__ = [
     "keys_of",
     "pick",
     "reach",
+    "refuse_if_pruned",
     "switch",
     "Build",
     "Clear",

@@ -141,7 +141,7 @@ def create_build(
         return fitting[-1]
     live = next((each for each in there if each.state == "live"), None)
     if live is not None and not copied:
-        yield from _refuse_if_pruned(log, projection)
+        yield from refuse_if_pruned(log, projection)
     number = max((each.number for each in there), default=0) + 1
     home = live.home if live is not None else (yield from tables.home())
     if live is None:
@@ -160,15 +160,15 @@ def create_build(
     return next(each for each in (yield from all_builds(log, projection.name)) if each.number == number)
 
 
-def _refuse_if_pruned(log: Log, projection: Projection) -> Steps[None]:
+def refuse_if_pruned(log: Log, projection: Projection) -> Steps[None]:
+    """Raise `ProjectionError` if events are no more that the projection was made of: what is left does not make it."""
     names = tuple(name for each in projection.types for name in stored_types(each))
-    gone = yield from log.pruned(0, names)
-    if gone:
-        events = sum(each.events for each in gone)
+    if gone := (yield from log.pruned(0, names)):
+        events, types = sum(each.events for each in gone), sorted({each.type for each in gone})
         raise ProjectionError(
-            f"projection {projection.name!r} cannot be built anew from the beginning: {events} events "
-            f"of {', '.join(sorted({e.type for e in gone}))} have been pruned. Begin with what the live one holds, and "
-            f"repair what was touched since a moment: ensue replay {projection.name} --shadow --since …"
+            f"projection {projection.name!r} cannot be built or repaired from the log: {events} events of "
+            f"{', '.join(types)} have been pruned (ensue prune --dry-run shows when), and what is left does not make "
+            "its tables"
         )
 
 
