@@ -149,7 +149,7 @@ class Replays:
             begun = [each for each in there if each.state == "building" and each.version == declared.version]
             if begun:
                 return begun[-1]
-            build = yield from create_build(self._log, declared, there, by_hand=True, copied=copied)
+            build = yield from create_build(self._log, declared, by_hand=True, copied=copied)
             cursor = self._declarations.cursor(self._log, build, partitions=partitions)
             yield from register(self._log, (yield from self._only(cursor)))
             if copied:

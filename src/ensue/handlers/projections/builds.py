@@ -121,7 +121,7 @@ def resolve(log: Log, projections: Iterable[Projection], *, create: bool) -> Ste
         if mine:
             build = mine[-1]
         elif create:
-            build = yield from create_build(log, projection, there, by_hand=False)
+            build = yield from create_build(log, projection, by_hand=False)
         else:
             continue
         chosen.append(build)
@@ -129,9 +129,7 @@ def resolve(log: Log, projections: Iterable[Projection], *, create: bool) -> Ste
     return Resolved(chosen, frozenset(others))
 
 
-def create_build(
-    log: Log, projection: Projection, there: Sequence[Build], *, by_hand: bool, copied: bool = False
-) -> Steps[Build]:
+def create_build(log: Log, projection: Projection, *, by_hand: bool, copied: bool = False) -> Steps[Build]:
     """Make the tables of a new build, and note it; the first is live at once."""
     tables = tables_of(log)
     yield Call(log.dialect.sql["lock_projections"])
