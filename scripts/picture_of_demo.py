@@ -36,7 +36,9 @@ _FRAME = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height
 
 def main() -> int:
     """Write the picture; return what the demo returned."""
-    demo = subprocess.run([Path(sys.executable).with_name("ensue"), "demo", "--json"], stdout=subprocess.PIPE)
+    demo = subprocess.run(
+        [Path(sys.executable).with_name("ensue"), "demo", "--json"], check=False, stdout=subprocess.PIPE
+    )
     outcomes = msgspec.json.decode(demo.stdout, type=list[Outcome])
     console = Console(record=True, width=84, file=io.StringIO(), force_terminal=True)
     console.print(table_of(outcomes))
