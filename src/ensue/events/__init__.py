@@ -8,6 +8,7 @@ from ensue.events.envelope import (
     because_of,
     context,
     current_metadata,
+    decoder_of,
     follow,
     restored,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "because_of",
     "context",
     "current_metadata",
+    "decoder_of",
     "decode",
     "event_class",
     "fault_in",

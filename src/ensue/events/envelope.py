@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -159,6 +159,14 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     def recorded_at(self) -> datetime:
         """When they were recorded, by the clock of the database (of the process for SQLite), in UTC."""
         return _moment(self.recorded_at_text)
+
+
+def decoder_of(type: str) -> Callable[[str], Event] | None:
+    """Return what makes events of the `data` stored under a wire type, for those who decode many and keep none.
+
+    None if they may have been stored in an older structure: then it takes `Recorded.events`. Raises `UnknownName`.
+    """
+    return None if has_past(type) else event_class(type).__structure__.decoding()
 
 
 _decode_extra = msgspec.json.Decoder(dict[str, Any]).decode

@@ -12,6 +12,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,6 @@ from ensue.events import Recorded
 from ensue.log import Log, Selection, Steps
 from ensue.subscriptions.declared import Applies, NotApplied, Subscription, slot_of
 from ensue.subscriptions.leasing import Claimed, Lease
-from ensue.subscriptions.outcomes import Delivery
 from ensue.subscriptions.parking import Checkpoint, Due, Parked, Unparked
 from ensue.subscriptions.verdicts import Verdict, tell, verdict
 
@@ -135,7 +135,10 @@ class Applier:
         """Take in the next events of its types, complete up to a position; what it knows already is passed over."""
         if upto <= self.read_to:
             return
-        self._queue.extend(row for row in rows if row.position > self.read_to and self._mine(row))
+        if self._whole and not self._ahead and rows and rows[0].position > self.read_to:
+            self._queue.extend(rows)
+        else:
+            self._queue.extend(row for row in rows if row.position > self.read_to and self._mine(row))
         self.read_to = upto
         if len(self._queue) >= _WINDOW * self.subscription.batch:
             self.roomy.clear()
@@ -202,19 +205,17 @@ class Applier:
         self.roomy.set()
 
     async def _apply_next(self) -> None:
-        taken: list[Recorded[Any]] = []
-        rows: list[Recorded[Any]] = []
-        queue, upto = self._queue, self._checkpoint
-        while queue and len(rows) < self.subscription.batch:
-            row = queue.popleft()
-            upto = row.position
-            taken.append(row)
-            if row.key not in self._aside:
-                rows.append(row)
-        await self._apply(rows, upto if queue else self.read_to)
-        # those of parked keys as well: such a key may go on, and be done, before the checkpoint has passed them
-        queue.extendleft(reversed([row for row in taken if row.position > self._checkpoint]))
-        if len(queue) < _WINDOW * self.subscription.batch:
+        queue = self._queue
+        taken = [queue.popleft() for _ in range(min(len(queue), self.subscription.batch))]
+        rows = [row for row in taken if row.key not in self._aside] if self._aside else taken
+        await self._apply(rows, taken[-1].position if queue else self.read_to)
+        if taken[-1].position > self._checkpoint:
+            # those of parked keys as well: such a key may go on, and be done, before the checkpoint has passed them
+            queue.extendleft(reversed([row for row in taken if row.position > self._checkpoint]))
+        self._make_room()
+
+    def _make_room(self) -> None:
+        if len(self._queue) < _WINDOW * self.subscription.batch:
             self.roomy.set()
 
     async def _apply(self, rows: list[Recorded[Any]], upto: int) -> None:
@@ -222,7 +223,7 @@ class Applier:
         end, parked, careful = rows, None, False
         while True:
             try:
-                await self._carry(end, upto, parked, careful=careful)
+                await self._carry(end, upto, parked, None, careful=careful)
                 break
             except NotApplied as failed:
                 if failed.index is not None or len(end) == 1:
@@ -279,7 +280,7 @@ class Applier:
         goes_on = more
         while True:
             try:
-                await self._carry(end, self._checkpoint, change, careful=careful, held=due)
+                await self._carry(end, self._checkpoint, change, due, careful=careful)
                 break
             except NotApplied as failed:
                 goes_on = False
@@ -308,17 +309,16 @@ class Applier:
         rows: Sequence[Recorded[Any]],
         upto: int,
         change: Parked | Unparked | None,
+        held: Due | None,
         *,
         careful: bool,
-        held: Due | None = None,
     ) -> None:
-        name = self.subscription.name
-        attempt = held.attempt + 1 if held is not None and held.next_step == "retry" else 1
-        deliveries = [Delivery(name, row, attempt if held and row.id_text == held.id else 1) for row in rows]
-        await self._applies.apply(deliveries, lambda: self._progress(upto, change, held), careful=careful)
+        await self._applies.apply(rows, lambda: self._progress(upto, change, held), careful=careful)
 
     def _progress(self, upto: int, change: Parked | Unparked | None, held: Due | None) -> Steps[None]:
         """Write how far it is: the last operation of a transaction, which rolls back if it is not ours to write."""
+        with suppress(RuntimeError):  # a function's thread may outlive the loop
+            self._loop.call_soon_threadsafe(self._make_room)  # more is read while this one commits, not while it works
         sql, lease = self._around.log.dialect.sql, self.lease
         if held is not None:  # a person may have decided otherwise since, or it has gone on already
             found = yield sql["hold_parked"](subscription=held.subscription, key=held.key)

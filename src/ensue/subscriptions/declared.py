@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from ensue.errors import DeclarationError
+from ensue.events import Recorded
 from ensue.log import Steps
 from ensue.subscriptions.failing import Failure
 from ensue.subscriptions.outcomes import Backoff, Delivery, Outcome, Park, Retry
@@ -49,9 +50,7 @@ class NotApplied(Exception):
 class Applies(Protocol):
     """What stands behind one partition and applies events."""
 
-    async def apply(
-        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], *, careful: bool
-    ) -> None:
+    async def apply(self, rows: Sequence[Recorded[Any]], progress: Callable[[], Steps[None]], *, careful: bool) -> None:
         """Apply all of them in one transaction, and carry out the progress as its last operation.
 
         Raises `NotApplied` for an event that cannot be applied, saying which one if `careful`; what `progress` raises;

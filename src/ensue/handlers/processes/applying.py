@@ -17,7 +17,7 @@ from ensue.errors import (
     Permanent,
     UndecodableEvent,
 )
-from ensue.events import Command, Event, follow
+from ensue.events import Command, Event, Recorded, follow
 from ensue.handlers.carrying import Carrier, Do, Work
 from ensue.handlers.processes.declared import ProcessManager
 from ensue.handlers.processes.keeping import Changes, Moved, Run, Undo, lock, owner_of, seen, text
@@ -25,7 +25,7 @@ from ensue.handlers.processes.process import Doing, Process, begin, keep, load, 
 from ensue.handlers.projections.quiet import quiet
 from ensue.handlers.timers import Alarm, setting
 from ensue.log import Log, Steps, passes
-from ensue.subscriptions import Applies, Backoff, Delivery, Failure, NotApplied, Park, Start, Subscription
+from ensue.subscriptions import Applies, Backoff, Failure, NotApplied, Park, Start, Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,10 @@ def managing(
 
 @dataclass(frozen=True, slots=True)
 class _Arrived:
-    """An event in a delivery, and the process that it is about."""
+    """An event, and the process that it is about."""
 
     index: int
-    delivery: Delivery
+    recorded: Recorded[Any]
     id: str
     """Of the event; with a number behind it where an upcaster has made several of one."""
     event: Event
@@ -87,13 +87,11 @@ class Managing:
         self._around = around
         self._carrier = Carrier(around.log, manager.name, asynchronous=False)
 
-    async def apply(
-        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], *, careful: bool
-    ) -> None:
+    async def apply(self, rows: Sequence[Recorded[Any]], progress: Callable[[], Steps[None]], *, careful: bool) -> None:
         """Apply all of them; it always knows which one fails, because a step waits for nothing."""
         changes = Changes(self._around.log, self._manager.name)
         try:
-            await self._carrier.carry(lambda: self._work(deliveries, progress, changes))
+            await self._carrier.carry(lambda: self._work(rows, progress, changes))
         except NotApplied:
             raise
         except Exception as error:
@@ -103,11 +101,9 @@ class Managing:
         if changes.soonest is not None:
             self._around.alarm.due_in(changes.soonest)
 
-    def _work(
-        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], changes: Changes
-    ) -> Work[None]:
+    def _work(self, rows: Sequence[Recorded[Any]], progress: Callable[[], Steps[None]], changes: Changes) -> Work[None]:
         log, name = self._around.log, self._manager.name
-        arrived = [each for index, delivery in enumerate(deliveries) for each in self._arrived(index, delivery)]
+        arrived = [each for index, row in enumerate(rows) for each in self._arrived(index, row)]
         if arrived:
             runs = yield lock(log, name, (each.key for each in arrived))
             before = yield seen(log, name, ((each.key, each.id) for each in arrived))
@@ -117,18 +113,18 @@ class Managing:
             yield changes.save()
         yield progress()
 
-    def _arrived(self, index: int, delivery: Delivery) -> list[_Arrived]:
+    def _arrived(self, index: int, row: Recorded[Any]) -> list[_Arrived]:
         types = self._manager.types
         with _blaming(index):
             return [
                 _Arrived(
                     index,
-                    delivery,
-                    delivery.recorded.id_text if part == 1 else f"{delivery.recorded.id_text}/{part}",
+                    row,
+                    row.id_text if part == 1 else f"{row.id_text}/{part}",
                     event,
                     self._manager.key_of(event),
                 )
-                for part, event in enumerate(delivery.recorded.events, 1)
+                for part, event in enumerate(row.events, 1)
                 if isinstance(event, types)
             ]
 
@@ -181,7 +177,7 @@ class Managing:
 
     def _step(self, process: Process, arrived: _Arrived, run: Run, changes: Changes) -> list[Event]:
         """Let the process decide, and note what it asks for; return what is to be recorded."""
-        recorded = arrived.delivery.recorded
+        recorded = arrived.recorded
         follow(recorded)
         process.moment = recorded.recorded_at
         step = type(process).__steps__[type(arrived.event)]
