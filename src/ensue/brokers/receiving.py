@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ensue.brokers.broker import Broker, Consumer, Incoming, partition_topic
 from ensue.brokers.inbox import Inbox, forget
@@ -85,6 +85,14 @@ class Receiving:
         await asyncio.gather(*(line.stop(grace) for line in self._lines))
 
 
+class _Batch(NamedTuple):
+    """Messages as they came and as they were read, and who acknowledges them."""
+
+    consumer: Consumer
+    messages: list[Incoming]
+    received: list[Received]
+
+
 class Line:
     """Receives for one partition."""
 
@@ -99,7 +107,12 @@ class Line:
         self._going = asyncio.Event()
         self._going.set()
         self._task: asyncio.Task[None] | None = None
-        self._fetching: asyncio.Task[tuple[Consumer, list[Incoming]]] | None = None
+        self._fetching: asyncio.Task[_Batch] | None = None
+        """What is waited for, or was waited for last."""
+        self._ahead: asyncio.Task[_Batch] | None = None
+        """What is fetched while the batch before it is taken in."""
+        self._acknowledging: asyncio.Task[None] | None = None
+        """What is acknowledged while the batch behind it is taken in."""
         self._forgotten_at = time.monotonic()
 
     # --- working
@@ -125,26 +138,36 @@ class Line:
             await self._let_go()
 
     async def _may_go_on(self) -> bool:
-        await self._going.wait()
+        if self._ahead is None:  # what has been fetched is committed first, before a pause too
+            await self._going.wait()
         return not self._stopping.is_set()
 
     async def _round(self) -> None:
-        self._fetching = asyncio.ensure_future(self._fetch())
+        """Take a batch in, then acknowledge it.
+
+        As long as there seems to be more, the next one is fetched and the last one acknowledged meanwhile.
+        """
+        self._fetching, self._ahead = self._ahead or asyncio.ensure_future(self._fetch()), None
         try:
-            consumer, messages = await self._fetching
+            batch = await self._fetching
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self._stopping.is_set() or task is None or task.cancelling():
                 raise
             return  # it was told to stop: what was on its way is not acknowledged, and goes to the next reader
-        if messages:
-            await self._inbox.take([self._read(each) for each in messages])
-            await consumer.acknowledge(messages)
+        if batch.messages:
+            if len(batch.messages) == self._source.batch and self._going.is_set():
+                self._ahead = asyncio.ensure_future(self._fetch())
+            await self._inbox.take(batch.received)
+            await self._acknowledged()
+            self._acknowledging = asyncio.ensure_future(batch.consumer.acknowledge(batch.messages))
+            if self._ahead is None:
+                await self._acknowledged()
         if time.monotonic() - self._forgotten_at > _FORGET_EVERY:
             await self._forget()
 
-    async def _fetch(self) -> tuple[Consumer, list[Incoming]]:
-        """Fetch, from a consumer that is opened if need be."""
+    async def _fetch(self) -> _Batch:
+        """Fetch, from a consumer that is opened if need be, and read what has come."""
         if self._consumer is None:
             consumer = self._source.broker.consumer(self._topics, self._group)
             try:
@@ -153,10 +176,15 @@ class Line:
                 await consumer.close()
                 raise
             self._consumer = consumer
-        return self._consumer, await self._consumer.fetch(self._source.batch, _WAIT)
+        consumer, source = self._consumer, self._source
+        messages = await consumer.fetch(source.batch, _WAIT)
+        received = [read(each, source.broker.binding, source.wanted, self._inbox.name) for each in messages]
+        return _Batch(consumer, messages, received)
 
-    def _read(self, incoming: Incoming) -> Received:
-        return read(incoming, self._source.broker.binding, self._source.wanted, self._inbox.name)
+    async def _acknowledged(self) -> None:
+        acknowledging, self._acknowledging = self._acknowledging, None
+        if acknowledging is not None:
+            await acknowledging
 
     async def _forget(self) -> None:
         """Forget what the broker cannot deliver again any more."""
@@ -172,6 +200,15 @@ class Line:
                 await self._stopping.wait()
 
     async def _let_go(self) -> None:
+        """Close the consumer; what is not acknowledged goes to the next one."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+        try:
+            await self._acknowledged()
+        except BrokerError as error:
+            logger.warning("%s: acknowledging: %s", self._inbox.name, error)
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             try:
