@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from ensue.brokers.broker import Broker, Consumer, Incoming, partition_topic
 from ensue.brokers.inbox import Inbox, forget
 from ensue.brokers.messages import Received, read
-from ensue.errors import BrokerError, DeclarationError, EnsueError
+from ensue.errors import BrokerError, BrokerRefused, BrokerUnavailable, DeclarationError, EnsueError
 from ensue.log import Log
-from ensue.subscriptions import edges
+from ensue.subscriptions import Condition, edges
 
 logger = logging.getLogger("ensue")
 
@@ -25,6 +25,7 @@ _WAIT = 1.0
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _FORGET_EVERY = 60.0
+_WELL = Condition(None, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,13 @@ class Receiving:
                 watching.cancel()
                 await asyncio.wait([watching])
 
+    @property
+    def condition(self) -> Condition | None:
+        """Why one of them receives nothing; none of them is known to be well before all are."""
+        found = [line.condition for line in self._lines]
+        waiting = [each for each in found if each is not None and each.reason is not None]
+        return waiting[0] if waiting else None if None in found else _WELL
+
     def pause(self, paused: bool) -> None:
         """Fetch nothing more, or go on."""
         for line in self._lines:
@@ -102,6 +110,8 @@ class Line:
         self._log = log
         self._topics = topics
         self._group = group
+        self.condition: Condition | None = None
+        """Why it receives nothing; None as long as it has not tried."""
         self._consumer: Consumer | None = None
         self._stopping = asyncio.Event()
         self._going = asyncio.Event()
@@ -125,14 +135,15 @@ class Line:
             while await self._may_go_on():
                 try:
                     await self._round()
-                    pause = _FIRST_PAUSE
+                    pause, self.condition = _FIRST_PAUSE, _WELL
                 except (DeclarationError, asyncio.CancelledError):
                     raise
                 except Exception as error:  # noqa: BLE001 said, and tried again: nothing was acknowledged
-                    what = str(error) if isinstance(error, EnsueError) else f"{type(error).__name__}: {error}"
-                    logger.warning("%s: %s; again in %.1f s", self._inbox.name, what, pause)
+                    delay = pause * random.uniform(0.5, 1.0)
+                    self.condition = Condition(_in_words(error), asyncio.get_running_loop().time() + delay)
+                    logger.warning("%s: %s; again in %.1f s", self._inbox.name, self.condition.reason, delay)
                     await self._let_go()
-                    await self._rest(pause * random.uniform(0.5, 1.0))
+                    await self._rest(delay)
                     pause = min(_LONGEST_PAUSE, pause * 2)
         finally:
             await self._let_go()
@@ -236,3 +247,11 @@ class Line:
             if not self._task.done():
                 self._task.cancel()
                 await asyncio.wait([self._task], timeout=5.0)
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, BrokerUnavailable):
+        return f"its broker cannot be reached: {error}"
+    if isinstance(error, BrokerRefused):
+        return f"its broker refuses: {error}"
+    return str(error) if isinstance(error, EnsueError) else f"{type(error).__name__}: {error}"
