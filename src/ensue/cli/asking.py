@@ -71,7 +71,7 @@ def lag(
 ) -> None:
     """Show how far every subscription is, what fails, and who works on it.
 
-    State: up to date; working; held (what its handler needs is away, such as a broker); paused; idle (events wait and
+    State: up to date; working; held (what it needs is away, such as a broker); paused; idle (events wait and
     nobody works on it); vanished (the log knows it, the application does not declare it); not registered (the other
     way round: migrate or run registers it). Behind and age count from the lowest checkpoint; retrying and dead count
     keys.

@@ -234,11 +234,11 @@ def _held(standings: list[Standing]) -> Iterator[Finding]:
     for standing in standings:
         if (held := standing.held) is not None:
             long = datetime.now(UTC) - held.since >= timedelta(seconds=HELD)
+            waiting = f", and {count(standing.behind, 'event')} wait" if standing.behind else ""
             yield Finding(
                 check="held",
                 level="wrong" if long else "note",
-                what=f"{standing.subscription} has been held for {ago(held.since)}, and "
-                f"{count(standing.behind, 'event')} wait: {line(held.reason)[:200]}",
+                what=f"{standing.subscription} has been held for {ago(held.since)}{waiting}: {line(held.reason)[:200]}",
                 mend=f"bring back what it needs; then it goes on by itself (next try: {until(held.again_at)})",
             )
 

@@ -4,6 +4,7 @@ from ensue.subscriptions.chores import Carry, Chore
 from ensue.subscriptions.declared import (
     Applies,
     Beside,
+    Condition,
     Cursors,
     Handle,
     NotApplied,
@@ -25,6 +26,7 @@ __all__ = [
     "Beside",
     "Carry",
     "Chore",
+    "Condition",
     "Cursors",
     "Delivery",
     "Done",

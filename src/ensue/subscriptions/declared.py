@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from ensue.errors import DeclarationError
 from ensue.events import Recorded
@@ -64,8 +64,22 @@ def slot_of(key: str) -> int:
     return zlib.crc32(key.encode()) % SLOTS
 
 
+class Condition(NamedTuple):
+    """How it is with what works beside a runner."""
+
+    reason: str | None
+    """Why it brings nothing in; None: it does."""
+    again_at: float
+    """When it tries again, by the event loop's clock."""
+
+
 class Beside(Protocol):
     """What works beside a partition's runner while a worker holds it, and brings events in."""
+
+    @property
+    def condition(self) -> Condition | None:
+        """How it is with it; None as long as it has not found out."""
+        ...
 
     async def work(self) -> None:
         """Work until it is stopped. What it raises stops the worker: an outage is its own to wait for."""

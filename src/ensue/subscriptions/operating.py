@@ -23,7 +23,7 @@ _names = msgspec.json.Decoder(list[str]).decode
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """Nothing is wrong with the events, but what the handler needs is away: a relay's broker, for one."""
+    """Nothing is wrong with the events, but what it needs is away: the broker of a relay or a receiver, for one."""
 
     since: datetime
     again_at: datetime

@@ -15,7 +15,7 @@ import msgspec
 from ensue.errors import Permanent, UndecodableEvent
 from ensue.events import Recorded
 from ensue.log import Selection
-from ensue.subscriptions.declared import Subscription, slot_of
+from ensue.subscriptions.declared import Condition, Subscription, slot_of
 from ensue.subscriptions.failing import Failure, reason_to_keep
 from ensue.subscriptions.leasing import Claimed
 from ensue.subscriptions.outcomes import Delivery, Done, Hold, Outcome, Park
@@ -97,6 +97,8 @@ class Runner:
         self._letting_go: asyncio.Future[None] | None = None
         lease = claimed.lease
         self._beside = None if subscription.beside is None else subscription.beside(lease.first_slot, lease.last_slot)
+        self._condition: Condition | None = None
+        """As last collected of what works beside it."""
         self._working: asyncio.Future[None] | None = None
         if self._beside is not None:
             self._working = asyncio.ensure_future(self._beside.work())
@@ -489,11 +491,15 @@ class Runner:
         """Return what has changed since the last time, and forget it."""
         parks, self._parks = self._parks, {}
         checkpoint = self.checkpoint
-        if checkpoint == self._collected and not parks:
+        condition = self._condition if self._beside is None else self._beside.condition
+        if checkpoint == self._collected and condition == self._condition and not parks:
             return None, {}
-        self._collected = checkpoint
-        again = 0.0 if self._hold is None else self._hold.when() - asyncio.get_running_loop().time()
-        return Checkpoint(*self.lease.place, self.lease.epoch, checkpoint, self._held or None, max(0.0, again)), parks
+        self._collected, self._condition = checkpoint, condition
+        held, again_at = self._held or None, None if self._hold is None else self._hold.when()
+        if held is None and condition is not None and condition.reason is not None:
+            held, again_at = reason_to_keep(condition.reason), condition.again_at
+        again = 0.0 if again_at is None else max(0.0, again_at - asyncio.get_running_loop().time())
+        return Checkpoint(*self.lease.place, self.lease.epoch, checkpoint, held, again), parks
 
     def keep(self, parks: dict[str, Parked | Unparked]) -> None:
         """Take back what could not be saved; what has happened since is newer."""
