@@ -86,24 +86,19 @@ def read_part(log: Log, first: int, after: int, size: int, behind: int, end: int
     found = yield from stored.leaves(log, first, after + 1)
     tiles = {each.number: each.cut(size - each.first_index) for each in found}
     roots = (yield from stored.tiles(log, 1, first // TILE, (after - 1) // TILE + 1)) if size > TILE else {}
-    before, pieces = behind, list[Piece]()
     faults: dict[int, str] = {}
-    for number in range(first, after):
-        width = min(TILE, size - number * TILE)
-        faults[number] = _fault(tiles.get(number), width, before)
-        if not faults[number]:
-            before = tiles[number].last_position
-    last = (after - 1) * TILE + TILE >= size
-    bound = end if last or after not in tiles else tiles[after].first_position - 1
-    rows = yield from _events(log, behind, bound)
+    before = behind
+    for number in range(first, after + 1):
+        fault = faults[number] = _fault(tiles.get(number), min(TILE, size - number * TILE), before)
+        before = before if fault else tiles[number].last_position
+    ends = _ends(tiles, faults, behind, end if after * TILE >= size else None)
+    rows = yield from _events(log, behind, ends[-1])
     at = [row[0] for row in rows]
-    start = 0
-    for number in range(first, after):
-        stop = _first_of(tiles, faults, range(number + 1, after), bound)
+    start, pieces = 0, list[Piece]()
+    for number, stop in zip(range(first, after), ends, strict=True):
         cut = bisect_right(at, stop)
-        pieces.append(
-            _piece(tiles.get(number), number, min(TILE, size - number * TILE), faults[number], rows[start:cut])
-        )
+        width = min(TILE, size - number * TILE)
+        pieces.append(_piece(tiles.get(number), number, width, faults[number], rows[start:cut]))
         start = cut
     return Part(
         pieces,
@@ -112,17 +107,27 @@ def read_part(log: Log, first: int, after: int, size: int, behind: int, end: int
             for level, hashes in roots.items()
             for each in range(len(hashes) // HASH)
         },
-        bound,
+        ends[-1],
     )
 
 
-def _first_of(tiles: dict[int, Leaves], faults: dict[int, str], numbers: range, bound: int) -> int:
-    """Return the position before that of the next tile whose positions can be believed."""
-    for number in numbers:
-        if not faults[number]:
-            return tiles[number].first_position - 1
-        return bound if number + 1 >= numbers.stop else _first_of(tiles, faults, range(number + 1, numbers.stop), bound)
-    return bound
+def _ends(tiles: dict[int, Leaves], faults: dict[int, str], behind: int, end: int | None) -> list[int]:
+    """Return for each tile but the last one the position up to which events belong to it.
+
+    What lies between two tiles counts to the one before; if one of them is damaged, to that one.
+    """
+    ends: list[int] = []
+    numbers = list(faults)
+    for at, number in enumerate(numbers[:-1]):
+        good = next((each for each in numbers[at + 1 :] if not faults[each]), None)
+        if not faults[number] and (good is None or good > number + 1) and (end is None or at + 2 < len(numbers)):
+            found = tiles[number].last_position
+        elif good is not None:
+            found = tiles[good].first_position - 1
+        else:
+            found = end if end is not None else behind
+        ends.append(max(found, ends[-1] if ends else behind))
+    return ends
 
 
 def _events(log: Log, after: int, until: int) -> Steps[list[Fields]]:

@@ -83,8 +83,9 @@ class Walk:
         """What has been seen since the last checkpoint that was compared."""
         self._windows: list[tuple[int, int]] = []
         """Since then: where level 1 contradicts level 0."""
-        self._agreed = position
-        """The position of the last checkpoint that was compared and found right."""
+        self._agreed: dict[str, int] = {}
+        """The position of the last checkpoint that was compared and found right, by who says so."""
+        self._began = position
         self._failed: set[str] = set()
         self._runs: list[Run] = []
         self._findings: list[Finding] = []
@@ -94,6 +95,8 @@ class Walk:
         """Events that were pruned."""
         self.compared = 0
         self.last = position
+        self._ended = -1
+        """The position of the last leaf of the tree, once it is known."""
 
     @property
     def size(self) -> int:
@@ -130,11 +133,12 @@ class Walk:
             leaves = [leaf_of(event) for event in piece.events if event is not None]
             self.checked += len(leaves)
             if b"".join(leaves) == hashes:
-                self._advance(hashes, hashes, tile.positions)
                 self._compare_root(tile.hashes, root, tile.positions)
+                self._advance(hashes, hashes, tile.positions)
                 return
-        self._advance(hashes, b"".join(self._look(piece, hashes)), tile.positions)
+        found = b"".join(self._look(piece, hashes))
         self._compare_root(tile.hashes, root, tile.positions)
+        self._advance(hashes, found, tile.positions)
 
     def _look(self, piece: Piece, hashes: bytes) -> Iterator[bytes]:
         """Mark what is not as it was sealed; yield the leaves as the events say."""
@@ -230,8 +234,9 @@ class Walk:
             self._close()
         else:
             self._failed.add(signed.source)
-            windows = [each for each in self._windows if each[1] > self._agreed]
-            first = max(self._agreed + 1, windows[0][0] if windows else 0)
+            agreed = self._agreed.get(signed.source, self._began)
+            windows = [each for each in self._windows if each[1] > agreed]
+            first = max(agreed + 1, windows[0][0] if windows else 0)
             last = min(checkpoint.position, windows[-1][1] if windows else checkpoint.position)
             source = signed.source or f"the checkpoint of {checkpoint.sealed_at}"
             self._close()
@@ -246,7 +251,7 @@ class Walk:
                 )
             )
             return
-        self._agreed = checkpoint.position
+        self._agreed[signed.source] = checkpoint.position
 
     def _close(self) -> None:
         for first, last in self._windows:
@@ -256,13 +261,21 @@ class Walk:
                 self._open.append(
                     Run("seal", first, last, -1, -1, 0, "has another root on level 1 than its hashes have")
                 )
-        self._runs += self._open
+        for run in self._open:
+            before = self._runs[-1] if self._runs else None
+            if before is not None and before.mark == run.mark != "seal" and before.last_index + 1 == run.first_index:
+                before.last, before.last_index = run.last, run.last_index
+                before.events += run.events
+            else:
+                self._runs.append(run)
         self._open, self._windows, self._found = [], [], None
 
     # --- what lies behind the end of the tree
 
     def go_on(self, events: Sequence[Fields]) -> None:
         """Take in events behind the tree, of which checkpoints say that they were sealed."""
+        if self._ended < 0:
+            self._ended = self.last
         for event in events:
             self._held.add(leaf_of(event))
             self.last = event[0]
@@ -271,7 +284,7 @@ class Walk:
                 self.compared += 1
                 self._waiting.remove(each)
                 agrees = self._held.root() == each.checkpoint.root
-                first, last = self._agreed + 1, each.checkpoint.position
+                first, last = self._ended + 1, each.checkpoint.position
                 what = (
                     f"the tree beside the log ends before {where(first, last)}, which were signed: it was cut off; the "
                     "events are those that were sealed"
@@ -281,7 +294,6 @@ class Walk:
                     "restored and went on from there"
                 )
                 self._findings.append(finding("seal" if agrees else "replaced", first, last, 0, what))
-                self._agreed = last
 
     def end(self, *, more: bool) -> list[Finding]:
         """Return what was found; `more`: there are events behind the last sealed one."""
