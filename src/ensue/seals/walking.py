@@ -74,6 +74,7 @@ class Walk:
         pruned: Callable[[int], bool],
     ) -> None:
         self._waiting = sorted(checkpoints, key=lambda each: each.checkpoint.size)
+        self._sizes = {each.checkpoint.size for each in checkpoints}
         self._pruned = pruned
         self._held = frontier
         """The tree as its hashes say."""
@@ -188,7 +189,7 @@ class Walk:
 
     def _mark(self, mark: Mark, first: int, last: int, index: int, events: int, what: str = "") -> None:
         run = self._open[-1] if self._open else None
-        joins = run is not None and run.mark == mark and run.what == what and mark != "seal"
+        joins = run is not None and run.mark == mark != "seal" and index not in self._sizes
         if run is not None and joins and (index < 0 or index == run.last_index + 1):
             run.last, run.last_index, run.events = last, index, run.events + events
         else:
@@ -197,20 +198,23 @@ class Walk:
     # --- growing, and comparing with checkpoints
 
     def _advance(self, held: bytes, found: bytes, positions: Sequence[int]) -> None:
-        if found != held and self._found is None:
-            self._found = self._held.copy()
         size = self._held.size
         within = self._waiting and self._waiting[0].checkpoint.size < size + len(held) // HASH
         if len(held) == _FULL and len(found) == _FULL and size % TILE == 0 and not within:
+            if found != held and self._found is None:
+                self._found = self._held.copy()
             self._held.add(root_of(held), 8)
             if self._found is not None:
                 self._found.add(root_of(found), 8)
             self._compare()
         else:
             for at in range(0, len(held), HASH):
-                self._held.add(held[at : at + HASH])
+                one, other = held[at : at + HASH], found[at : at + HASH]
+                if one != other and self._found is None:
+                    self._found = self._held.copy()
+                self._held.add(one)
                 if self._found is not None:
-                    self._found.add(found[at : at + HASH])
+                    self._found.add(other)
                 self._compare()
         self.last = positions[-1] if positions else self.last
 
@@ -225,13 +229,13 @@ class Walk:
         """Decide what is true of what has been seen since the last checkpoint."""
         checkpoint = signed.checkpoint
         if self._held.root() == checkpoint.root:
-            self._close()
+            self._close(checkpoint)
         elif self._found is not None and self._found.root() == checkpoint.root:
             for run in self._open:
-                if run.mark == "changed":
+                if run.mark == "changed" and run.first_index < checkpoint.size:
                     run.mark, run.what = "seal", "has other hashes than were signed"
             self._held = self._found
-            self._close()
+            self._close(checkpoint)
         else:
             self._failed.add(signed.source)
             agreed = self._agreed.get(signed.source, self._began)
@@ -239,7 +243,7 @@ class Walk:
             first = max(agreed + 1, windows[0][0] if windows else 0)
             last = min(checkpoint.position, windows[-1][1] if windows else checkpoint.position)
             source = signed.source or f"the checkpoint of {checkpoint.sealed_at}"
-            self._close()
+            self._close(checkpoint)
             self._findings.append(
                 finding(
                     "rewritten",
@@ -253,7 +257,8 @@ class Walk:
             return
         self._agreed[signed.source] = checkpoint.position
 
-    def _close(self) -> None:
+    def _close(self, checkpoint: Checkpoint | None) -> None:
+        """Let stand what has been seen up to a checkpoint, or at all."""
         for first, last in self._windows:
             if not any(
                 run.mark in ("changed", "seal") and run.first <= last and run.last >= first for run in self._open
@@ -261,14 +266,17 @@ class Walk:
                 self._open.append(
                     Run("seal", first, last, -1, -1, 0, "has another root on level 1 than its hashes have")
                 )
+        later = [run for run in self._open if checkpoint is not None and _behind(run, checkpoint)]
         for run in self._open:
+            if run in later:
+                continue
             before = self._runs[-1] if self._runs else None
             if before is not None and before.mark == run.mark != "seal" and before.last_index + 1 == run.first_index:
                 before.last, before.last_index = run.last, run.last_index
                 before.events += run.events
             else:
                 self._runs.append(run)
-        self._open, self._windows, self._found = [], [], None
+        self._open, self._windows, self._found = later, [], None
 
     # --- what lies behind the end of the tree
 
@@ -297,7 +305,7 @@ class Walk:
 
     def end(self, *, more: bool) -> list[Finding]:
         """Return what was found; `more`: there are events behind the last sealed one."""
-        self._close()
+        self._close(None)
         for each in self._waiting:
             size, position = each.checkpoint.size, each.checkpoint.position
             self._findings.append(
@@ -340,3 +348,8 @@ class Walk:
 
 def _moved(position: int, other: int) -> str:
     return f"the event that was sealed at one of the positions {position} and {other} stands at the other"
+
+
+def _behind(run: Run, checkpoint: Checkpoint) -> bool:
+    """Tell whether something was seen behind what a checkpoint has sealed."""
+    return run.first > checkpoint.position if run.first_index < 0 else run.first_index >= checkpoint.size
