@@ -29,6 +29,10 @@ EnsueError
 ├── MalformedMessage             a broker's message is no event
 ├── UnverifiedMessage            a webhook is not signed as it should be
 ├── StillNeeded                  events cannot be pruned: somebody needs them
+├── SealError                    a seal cannot be made, taken elsewhere or checked
+│   ├── UnusableKey              there is no key, or it is none
+│   ├── NotSealed                this has not been sealed yet
+│   └── SealBroken               the log no longer is what was sealed
 ├── UnknownName                  no such event, subscription or dead letter
 ├── DatabaseUnavailable          the database did not answer
 ├── BrokerError                  a broker cannot be used
@@ -221,6 +225,22 @@ class UnverifiedMessage(EnsueError):
 
 class StillNeeded(EnsueError):
     """Events cannot be pruned: a subscription has not passed them, a hold keeps them, or they are kept for ever."""
+
+
+class SealError(EnsueError):
+    """A seal cannot be made, taken elsewhere, or checked."""
+
+
+class UnusableKey(SealError):
+    """There is no key to seal or to check with, or what is given is none."""
+
+
+class NotSealed(SealError):
+    """What is asked for has not been sealed yet."""
+
+
+class SealBroken(SealError):
+    """The log, or the tree beside it, no longer is what was sealed: nothing new is signed over it."""
 
 
 class UnknownName(EnsueError, LookupError):

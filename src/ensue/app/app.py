@@ -27,6 +27,7 @@ from ensue.app.projecting import Projections
 from ensue.app.reading import Reading
 from ensue.app.recording import Recording
 from ensue.app.replaying import Replays
+from ensue.app.sealing import Sealing
 from ensue.app.serving import describe
 from ensue.brokers.preparing import prepare
 from ensue.contracts import Service, check_contracts
@@ -47,6 +48,7 @@ from ensue.log import (
     Transaction,
     open_sqlite,
 )
+from ensue.seals import Seals
 from ensue.subscriptions import Subscription, Worker, register
 
 logger = logging.getLogger("ensue")
@@ -56,7 +58,7 @@ _several: ContextVar[App | None] = ContextVar("ensue_several_aggregates", defaul
 T = TypeVar("T")
 
 
-class App(Timing, Between, Projections):
+class App(Timing, Between, Projections, Sealing):
     """An application: its log, its subscriptions, its worker.
 
     `url` says where the log is: `sqlite:///file.db`, `postgresql://user@host/database`, or `memory://name` (in this
@@ -106,6 +108,8 @@ class App(Timing, Between, Projections):
             self.log, self._recording, self.declarations.aggregates, lambda: self.declarations.names_of("relay")
         )
         """Looking back: what caused what, what was at a moment, how much of the past is kept."""
+        self.seals = Seals(self.log, lambda: self.declarations.sealer)
+        """Sealing the log against falsification, verifying it, proving what is in it."""
         self.processes = Processes(self.log, self.declarations, self._recording)
         """What operators do with processes: list, show, cancel, draw."""
         self._migrates = migrate

@@ -14,6 +14,7 @@ from ensue.handlers.processes import Keys, Process, ProcessManager, Surroundings
 from ensue.handlers.projections import listen
 from ensue.handlers.timers import Schedule, Ticking, Timer, When, drop_timers, firing, set_timers, setting, ticking
 from ensue.log import AsyncConnection, Log, Steps, SyncConnection
+from ensue.seals import signing
 from ensue.subscriptions import Backoff, Chore, Start
 
 if TYPE_CHECKING:
@@ -188,7 +189,12 @@ def surroundings(log: Log, declarations: Declarations, record: Callable[..., Any
 def chores(log: Log, declarations: Declarations) -> list[Chore]:
     """Return what a worker has to do beside its subscriptions."""
     schedules = tuple(declarations.schedules.values())
-    return [firing(log, declarations.alarm), *([ticking(log, schedules)] if schedules else [])]
+    found = [firing(log, declarations.alarm)]
+    if schedules:
+        found.append(ticking(log, schedules))
+    if declarations.sealer is not None:
+        found.append(signing(log, declarations.sealer, declarations.bell))
+    return found
 
 
 def recorded(manager: ProcessManager) -> tuple[type[Event], ...]:

@@ -22,6 +22,7 @@ from ensue.cli import (
     process,
     pruning,
     replaying,
+    sealing,
     steering,
     tailing,
     tracing,
@@ -60,7 +61,20 @@ def root(
         raise typer.Exit
 
 
-for room in (working, tailing, looking, tracing, diffing, asking, mapping, replaying, steering, pruning, doctor):
+for room in (
+    working,
+    tailing,
+    looking,
+    tracing,
+    diffing,
+    asking,
+    mapping,
+    replaying,
+    steering,
+    pruning,
+    sealing,
+    doctor,
+):
     room.add_to(cli)
 cli.add_typer(contracts.contracts, name="contracts", short_help="Keep the contracts with other services.")
 cli.add_typer(events.events, name="events", short_help="Look at stored events.")

@@ -68,7 +68,13 @@ def run(
     logger.info("%s: the log is %s", app.name, address(app))
     for each in app.subscriptions.values():
         parts = "" if each.partitions == 1 else f", {each.partitions} partitions"
-        logger.info("subscription %s: %s, %d at once%s", each.name, ", ".join(each.types), each.concurrency, parts)
+        logger.info(
+            "subscription %s: %s, %d at once%s",
+            each.name,
+            ", ".join(each.types) or "all events",
+            each.concurrency,
+            parts,
+        )
     app.run(lease=lease, grace=grace)
     logger.info("stopped")
 

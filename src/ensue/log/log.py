@@ -19,6 +19,7 @@ from ensue.log.retaining import Hold, Pruned, hold, holds, lift, pruned
 from ensue.log.riding import ride_on
 from ensue.log.statements import BEGIN, Call, Query, Steps, T
 
+_BEGIN_READING = Query("begin")
 _COMMIT = Query("commit")
 _ROLLBACK = Query("rollback")
 _ONE_MOMENT = Query("set transaction isolation level repeatable read")
@@ -149,6 +150,23 @@ class Log:
         try:
             result = yield from steps
         except (DatabaseUnavailable, GeneratorExit):  # the connection is lost, or dropped by who gave up the operation
+            raise
+        except BaseException:
+            yield Call(_ROLLBACK)
+            raise
+        yield Call(_COMMIT)
+        return result
+
+    def at_one_moment(self, steps: Steps[T]) -> Steps[T]:
+        """Put an operation that only reads into a transaction of its own in which all is of one moment; as above.
+
+        It keeps nobody from writing.
+        """
+        yield Call(_BEGIN_READING)
+        try:
+            yield from self.still()
+            result = yield from steps
+        except (DatabaseUnavailable, GeneratorExit):
             raise
         except BaseException:
             yield Call(_ROLLBACK)

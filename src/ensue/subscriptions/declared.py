@@ -116,6 +116,8 @@ class Subscription:
     name: str
     types: tuple[str, ...]
     """Wire types of the events that it wants."""
+    every_type: bool = False
+    """Instead: it wants all events, whatever their type, and applies them in position order; none is set aside."""
     handle: Handle | None = None
     """Handles one event."""
     opens: Callable[[], Opened] | None = None
@@ -139,7 +141,7 @@ class Subscription:
         where = f"subscription {self.name!r}"
         if not isinstance(self.name, str) or not 0 < len(self.name) <= 200 or not self.name.isprintable():
             raise DeclarationError(f"{where}: a name is printable text of at most 200 characters")
-        if not self.types:
+        if bool(self.types) == self.every_type:
             raise DeclarationError(f"{where}: it names no event type")
         if sum(each is not None for each in (self.handle, self.opens, self.applies)) != 1:
             raise DeclarationError(f"{where}: it has one of handle=, opens= and applies=")

@@ -197,6 +197,8 @@ def _behind(log: Log, types: tuple[str, ...], checkpoint: int, head: int) -> Ste
     if not first:
         return 0, None
     total = 0
+    if not types:  # it wants all
+        total = (yield log.dialect.sql["count_all"](after=checkpoint, until=head))[0][0]
     for type in types:
         total += (yield log.dialect.sql["count_type"](type=type, after=checkpoint, until=head))[0][0]
     return total, first[0].recorded_at
