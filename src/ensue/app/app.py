@@ -34,6 +34,7 @@ from ensue.errors import DeclarationError
 from ensue.events import Event, Receipt, stored_types
 from ensue.handlers.projections import first_build
 from ensue.history import History
+from ensue.keys import MasterKeys
 from ensue.log import (
     ANY,
     AggregateRule,
@@ -69,6 +70,9 @@ class App(Timing, Between, Projections):
     `contracts` is the folder of the contract files: at start-up every integration event that the service publishes must
     be as its file says. Without it nothing is checked then.
 
+    `master_keys` wraps the keys of persons whose `Personal` fields are encrypted, where a key service does that;
+    otherwise the environment variable `ENSUE_MASTER_KEY` holds the master key.
+
     Nothing is opened before it is needed. An `App` may be used by any number of threads and event loops.
     Raises `DeclarationError` for a URL or a schema that cannot be used.
     """
@@ -82,6 +86,7 @@ class App(Timing, Between, Projections):
         migrate: bool = False,
         aggregate_rule: AggregateRule = "enforce",
         contracts: str | Path | None = None,
+        master_keys: MasterKeys | None = None,
     ) -> None:
         if not name or not name.isprintable():
             raise DeclarationError(f"App name {name!r}: printable text, please; the log will belong to it")
@@ -91,7 +96,7 @@ class App(Timing, Between, Projections):
         self.contracts = None if contracts is None else Path(contracts)
         """The folder of the contract files, against which the integration events are checked at start-up."""
         self._rule: AggregateRule = aggregate_rule
-        self.log = Log(Place(name, url, schema))
+        self.log = Log(Place(name, url, schema), master_keys)
         self.declarations = Declarations()
         self.ownership = Ownership()
         self._modules: dict[str, Module] = {}

@@ -12,7 +12,7 @@ import msgspec
 
 from ensue.errors import DeclarationError, Permanent
 from ensue.events import Command, Event, SourcedEvent, new_id
-from ensue.events.structure import from_plain, to_plain
+from ensue.events.plain import from_plain, to_plain
 from ensue.handlers.processes.stepping import Step, collect
 from ensue.handlers.timers import When
 
