@@ -27,7 +27,7 @@ _from_json = msgspec.json.Decoder(str).decode
 
 
 def _as_json(state: str) -> str:
-    """A sealed text is no JSON by itself; a state that is not sealed is."""
+    """Return a state as JSON: one that was sealed is a text, and none yet."""
     return state if not state.startswith(TOKEN) else msgspec.json.encode(state).decode()
 
 
@@ -87,7 +87,9 @@ class Loader(Generic[S]):
         try:
             return (yield from personal.open_rows(rows, stream))
         except PersonalDataError as error:
-            raise UndecodableEvent(f"stream {stream!r}: {error}", position=None, type=str(rows[-1][1]), stream=stream) from error
+            raise UndecodableEvent(
+                f"stream {stream!r}: {error}", position=None, type=str(rows[-1][1]), stream=stream
+            ) from error
 
     def _kept(self, id: str, version: int, state: str) -> Steps[S | None]:
         """Return the state that a snapshot holds; None if a person whose data may be in it is forgotten."""
@@ -155,9 +157,7 @@ class Loader(Generic[S]):
         older than the end of one of them, and so tell of a person who is forgotten.
         """
         stream = self._model.stream(loaded.id)
-        rows = yield self._log.dialect.sql["load_from_snapshot"](
-            stream=stream, structure=self.structure, until=version
-        )
+        rows = yield self._log.dialect.sql["load_from_snapshot"](stream=stream, structure=self.structure, until=version)
         stored = "".join(row[2] for row in rows)
         if not holds_tokens(stored):
             return self._dumped(loaded, version)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args, overload
 from ensue.app.between import Between
 from ensue.app.boundaries import check_boundaries
 from ensue.app.declaring import Declarations
+from ensue.app.forgetting import Forgetting
 from ensue.app.mapping import Map, chart
 from ensue.app.modules import Module
 from ensue.app.operations import Operations
@@ -57,7 +58,7 @@ _several: ContextVar[App | None] = ContextVar("ensue_several_aggregates", defaul
 T = TypeVar("T")
 
 
-class App(Timing, Between, Projections):
+class App(Timing, Between, Projections, Forgetting):
     """An application: its log, its subscriptions, its worker.
 
     `url` says where the log is: `sqlite:///file.db`, `postgresql://user@host/database`, or `memory://name` (in this

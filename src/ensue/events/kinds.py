@@ -118,9 +118,7 @@ class IntegrationEvent(Event):
     __kind__ = Kind.INTEGRATION
 
 
-def _declare(
-    cls: type[Event], *, name: str | None, version: int | None, key: str | None, subject: str | None
-) -> None:
+def _declare(cls: type[Event], *, name: str | None, version: int | None, key: str | None, subject: str | None) -> None:
     where = f"event {cls.__qualname__}"
     if name is not None and (not isinstance(name, str) or not name or name != name.strip() or not name.isprintable()):
         raise EventDefinitionError(f"{where}: name={name!r} is not a usable wire name")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import msgspec
@@ -50,7 +50,7 @@ class _Marker:
 
 
 def personal(*, subject: str | None = None, mask: Any = _UNSAID) -> Any:
-    """Say more about a personal field: `email: Annotated[str, personal(subject="invited_by", mask="nobody")]`.
+    """Say more about a personal field than `Personal[…]`: `email: Annotated[str, personal(mask="nobody")]`.
 
     `subject` is the field of the event that says whose it is, if that is not the class's; `mask` the value that is read
     once that person is forgotten, if it is not the empty one of its type.
@@ -297,7 +297,7 @@ _any = msgspec.json.Decoder().decode
 
 def subject_id(where: str, value: bytes | msgspec.Raw | None) -> str:
     """Return the id of a person as text, from what stands in JSON; raise `EventValueError` if there is none."""
-    found = None if value is None else _any(cast("bytes", value))
+    found = None if value is None else _any(value)
     text = "" if found is None else found if isinstance(found, str) else str(found)
     if isinstance(found, (dict, list, bool)) or not text:
         raise EventValueError(f"{where} is {found!r}: nobody can say whose the personal fields are")

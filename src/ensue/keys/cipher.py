@@ -62,9 +62,7 @@ def decrypt(token: Token, keys: Sequence[Key], context: str) -> bytes:
     except PersonalDataError:
         raise
     except Exception as error:
-        raise PersonalDataError(
-            "what is encrypted there was changed, or moved from another event or field"
-        ) from error
+        raise PersonalDataError("what is encrypted there was changed, or moved from another event or field") from error
     return found
 
 

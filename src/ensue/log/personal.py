@@ -17,7 +17,7 @@ from ensue.events.personal import TOKEN, PersonalField, holds_tokens, is_persona
 from ensue.keys import Concealing, Kept, Key, Ring, Vault
 from ensue.log.dialect import Dialect
 from ensue.log.sqlite import Sqlite
-from ensue.log.statements import BEGIN, Call, Rows, Steps, Wait
+from ensue.log.statements import BEGIN, Call, Rows, Steps, wait
 
 _json = msgspec.json.Encoder().encode
 
@@ -65,8 +65,8 @@ class PersonalData:
         keys: dict[str, KeyOf] = {}
         for subject in wanted:
             if subject not in kept:
-                key, row = yield Wait(self.vault.new)
-                if (yield sql["insert_key"](subject=subject, id=row.id, wrapped=row.wrapped, master=row.master)):
+                key, made = yield from wait(self.vault.new)
+                if (yield sql["insert_key"](subject=subject, id=made.id, wrapped=made.wrapped, master=made.master)):
                     keys[subject] = (key.id, key)
         if missing := [each for each in wanted if each not in kept and each not in keys]:
             kept |= yield from self._kept_of(missing)  # another transaction was faster
@@ -81,7 +81,7 @@ class PersonalData:
     def _unwrapped(self, kept: Kept) -> Steps[Key]:
         known = self.vault.known(kept)
         if known is None:
-            known = yield Wait(partial(self.vault.unwrap, kept))
+            known = yield from wait(partial(self.vault.unwrap, kept))
         return known
 
     # --- reading
@@ -124,7 +124,7 @@ class PersonalData:
             return rows
         ring = yield from self.ring(row[2] for row in closed)
         found = yield self._dialect.sql["ids_of_stream"](stream=stream, after=closed[0][0] - 1, until=closed[-1][0])
-        ids = {version: id for version, id in found}
+        ids = dict(found)
         opened = {row[0]: ring.open(row[1], ids[row[0]], row[2]).data for row in closed}
         return [(row[0], row[1], opened.get(row[0], row[2]), *row[3:]) for row in rows]
 

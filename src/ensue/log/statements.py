@@ -125,6 +125,13 @@ Steps: TypeAlias = Generator[Step, Rows, T]
 """An operation: yields statements, receives their rows, returns its result. It does no I/O of its own."""
 
 
+def wait(function: Callable[[], T]) -> Steps[T]:
+    """Call something that may take long and is no SQL; raise what it raises."""
+    found: Any = yield Wait(function)
+    answer: T = found
+    return answer
+
+
 class Library:
     """The SQL files of one dialect, with the log's name put in where the files say `ensue`."""
 
