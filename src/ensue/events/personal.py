@@ -49,8 +49,8 @@ class _Marker:
         self.mask = mask
 
 
-def personal(*, subject: str | None = None, mask: Any = _UNSAID) -> Any:
-    """Say more about a personal field than `Personal[…]`: `email: Annotated[str, personal(mask="nobody")]`.
+def personal(*, subject: str | None = None, mask: object = _UNSAID) -> object:
+    """Mark a field as `Personal[…]` does, and say more about it: it stands in `Annotated[str, …]`.
 
     `subject` is the field of the event that says whose it is, if that is not the class's; `mask` the value that is read
     once that person is forgotten, if it is not the empty one of its type.

@@ -1,7 +1,7 @@
 """Keys: every person's own, wrapped by a master key; and what is encrypted with them. No I/O but the user's own."""
 
 from ensue.keys.cipher import Key
-from ensue.keys.concealing import Concealing, conceal
+from ensue.keys.concealing import Concealing
 from ensue.keys.masters import LocalKeys, MasterKeys, find_masters, make_master_key
 from ensue.keys.opening import FORGOTTEN, HIDDEN, Ring, holds
 from ensue.keys.vault import Kept, Vault
@@ -16,7 +16,6 @@ __all__ = [
     "MasterKeys",
     "Ring",
     "Vault",
-    "conceal",
     "find_masters",
     "holds",
     "make_master_key",

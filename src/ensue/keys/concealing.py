@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from ensue.errors import EventValueError, SubjectForgotten
-from ensue.events.personal import PersonalField, Token, subject_id, token_of
+from ensue.errors import SubjectForgotten
+from ensue.events.personal import PersonalField, Token, subject_id
 from ensue.keys.cipher import Key, encrypt
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
-_text = msgspec.json.Decoder(str).decode
 _NULL = b"null"
 
 
@@ -46,15 +45,16 @@ class Concealing:
         """Whose they are."""
         return {subject for _, subject in self._of.values()}
 
-    def done(self, keys: Mapping[str, tuple[str, Key | None]]) -> bytes:
+    def done(self, keys: Mapping[str, tuple[str, Key | None]], *, masking: bool = False) -> bytes:
         """Return the JSON to be stored, given each person's key and its id; None is the key of who is forgotten.
 
-        Raises `SubjectForgotten` if it would tell something about such a person: only masks may stand there.
+        If it would tell something about such a person, `SubjectForgotten` is raised: only masks may stand there. With
+        `masking`, for what cannot be refused, it is left out instead.
         """
         for member, (field, subject) in self._of.items():
             id, key = keys[subject]
             if key is None:
-                if bytes(self._members[member]) != bytes(field.mask):
+                if not masking and bytes(self._members[member]) != bytes(field.mask):
                     raise SubjectForgotten(subject, f"{self._where}.{field.name}")
                 token = Token((id,), "-")
             else:
@@ -66,24 +66,3 @@ class Concealing:
 def context(type: str, id: str, member: str) -> str:
     """Return what binds a token to its place: moved to another event or field, it cannot be read."""
     return f"{type}\0{id}\0{member}"
-
-
-def conceal(type: str, id: str, edited: str, stored: str, masks: Mapping[str, bytes], keys: Mapping[str, Key]) -> str:
-    """Return what a person has made of an event, encrypted where the stored one is, with the same keys.
-
-    Raises `EventValueError` if it says something about a person who is forgotten.
-    """
-    members, before = _members(edited), _members(stored)
-    for member, value in before.items():
-        token = token_of(_text(value)) if bytes(value)[:1] == b'"' else None
-        if token is None or member not in members:
-            continue
-        now = bytes(members[member])
-        if all(each in keys for each in token.keys):
-            made = encrypt([keys[each] for each in token.keys], now, context(type, id, member))
-            members[member] = msgspec.Raw(_encode(str(made)))
-        elif now == masks.get(member, _NULL):
-            members[member] = value
-        else:
-            raise EventValueError(f"{type}.{member} is of a person who is forgotten: leave its mask there")
-    return _encode(members).decode()

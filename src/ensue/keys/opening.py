@@ -18,6 +18,7 @@ _NULL = msgspec.Raw(b"null")
 _BEGINS = f'"{TOKEN}'.encode()
 FORGOTTEN = "(forgotten)"
 HIDDEN = "(personal)"
+_UNREAD = (_encode(FORGOTTEN), _encode(HIDDEN))
 
 
 class Ring:
@@ -57,6 +58,8 @@ class Ring:
 
     def show(self, type: str, id: str, data: str) -> str:
         """Return an event with what of it can be read, for people."""
+        if not holds_tokens(data):
+            return data
         try:
             members = _members(data)
         except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -75,6 +78,29 @@ class Ring:
             return msgspec.Raw(_encode(str(token)) if keys is None else decrypt(token, keys, where))
         except Exception:  # noqa: BLE001 whoever looks is told that something stands there
             return msgspec.Raw(_encode(HIDDEN))
+
+    def conceal(self, type: str, id: str, edited: str, stored: str) -> str:
+        """Return what a person has made of an event, encrypted where the stored one is, with the same keys.
+
+        Where the person was told that something cannot be read, and has left that there, it stays as it is. Raises
+        `PersonalDataError` for what cannot be encrypted: its person is forgotten.
+        """
+        if not holds_tokens(stored):
+            return edited
+        members, fields = _members(edited), personal_members(type)
+        for member, value in _members(stored).items():
+            token = _token(value)
+            if token is None or member not in members:
+                continue
+            now = bytes(members[member])
+            mask = bytes(fields[member].mask if member in fields else _NULL)
+            if now in _UNREAD or (self._is_forgotten(token) and now == mask):
+                members[member] = value
+            elif not self._is_forgotten(token) and (keys := self._keys(token)) is not None:
+                members[member] = msgspec.Raw(_encode(str(encrypt(keys, now, context(type, id, member)))))
+            else:
+                raise PersonalDataError(f"{type}.{member} is of a person who is forgotten: leave its mask there")
+        return _encode(members).decode()
 
     # --- texts that may tell of what is personal
 

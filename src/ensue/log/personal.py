@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ensue.events import Recorded, Written, find_class
-from ensue.events.personal import TOKEN, PersonalField, holds_tokens, is_personal, tokens_in
+from ensue.events.personal import TOKEN, PersonalField, declared, holds_tokens, is_personal, tokens_in
 from ensue.keys import Concealing, Kept, Key, Ring, Vault
 from ensue.log.dialect import Dialect
 from ensue.log.sqlite import Sqlite
@@ -39,6 +39,8 @@ class PersonalData:
 
         Raises `EventValueError` if nobody can say whose they are, `SubjectForgotten`, `MasterKeyMissing`.
         """
+        if not declared() or not any(is_personal(each.type) for each in written):
+            return list(written)
         work = [
             Concealing(fields, each.type, each.type, each.id, bytes(each.data))
             if (fields := _fields_of(each.type))
@@ -50,6 +52,11 @@ class PersonalData:
             one if each is None else msgspec.structs.replace(one, data=msgspec.Raw(each.done(keys)))
             for one, each in zip(written, work, strict=True)
         ]
+
+    def conceal_one(self, concealing: Concealing, *, masking: bool = False) -> Steps[bytes]:
+        """Encrypt the personal fields of something else that is about to be stored; see `Concealing.done`."""
+        keys = yield from self.keys_of(concealing.subjects)
+        return concealing.done(keys, masking=masking)
 
     def keys_of(self, subjects: Iterable[str]) -> Steps[Mapping[str, KeyOf]]:
         """Return the keys of persons, in the open transaction; who has none and is not forgotten gets one."""
@@ -124,7 +131,7 @@ class PersonalData:
             return rows
         ring = yield from self.ring(row[2] for row in closed)
         found = yield self._dialect.sql["ids_of_stream"](stream=stream, after=closed[0][0] - 1, until=closed[-1][0])
-        ids = dict(found)
+        ids: dict[int, str] = {row[0]: row[1] for row in found}
         opened = {row[0]: ring.open(row[1], ids[row[0]], row[2]).data for row in closed}
         return [(row[0], row[1], opened.get(row[0], row[2]), *row[3:]) for row in rows]
 
