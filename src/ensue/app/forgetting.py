@@ -56,6 +56,11 @@ class Forgetting:
         for each in self.declarations.handlers:
             yield each.how, each.name, {event.__type__ for event in each.types if is_personal(event.__type__)}
 
+    def _check_keys(self) -> None:
+        """Raise `MasterKeyMissing` if something is declared for personal events, and no key is here to read them."""
+        if any(types for _, _, types in self._declared()):
+            self.log.personal.vault.required()
+
     @property
     def keys(self) -> Keys:
         """The persons' keys, and the master keys that wrap them."""

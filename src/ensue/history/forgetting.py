@@ -76,12 +76,20 @@ def sweep(log: Log) -> Errand[bool]:
         return True
     deadline = time.monotonic() + _PATIENCE
     while True:
-        busy = (yield Ask(log, _call(Call(sql["empty_wal"]))))[0][0]
+        busy = yield Ask(log, _empty(log))
         if not busy:
             return True
         if time.monotonic() > deadline:
             return False
         yield Rest(_PAUSE)
+
+
+def _empty(log: Log) -> Steps[bool]:
+    sql = log.dialect.sql
+    yield Call(sql["wait_briefly"])
+    busy = (yield Call(sql["empty_wal"]))[0][0]
+    yield Call(sql["wait_as_usual"])
+    return bool(busy)
 
 
 def _call(call: Call) -> Steps[Rows]:

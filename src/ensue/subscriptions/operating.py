@@ -210,7 +210,9 @@ def dead_letters(log: Log, filter: Filter) -> Steps[list[DeadLetter]]:
     rows = yield log.dialect.sql["parked"]()
     ring = None
     if log.personal.vault.used:
-        ring = yield from log.personal.ring(text for row in rows for text in (row[_REASON], row[_TRACE], row[_DATA]))
+        ring = yield from log.personal.ring(
+            text for row in rows for text in (row[_REASON], row[_TRACE], legible(row[_DATA]))
+        )
     found = [_letter(row, ring) for row in rows]
     return [letter for letter in found if filter.matches(letter)]
 
