@@ -28,6 +28,9 @@ EnsueError
 ├── UnusableContract             a contract file cannot be read, or cannot be put in other words
 ├── MalformedMessage             a broker's message is no event
 ├── UnverifiedMessage            a webhook is not signed as it should be
+├── PersonalDataError            personal fields cannot be encrypted or read
+│   ├── MasterKeyMissing         the key that the persons' keys are wrapped with is not here
+│   └── SubjectForgotten         nothing personal is recorded about this person any more
 ├── StillNeeded                  events cannot be pruned: somebody needs them
 ├── SealError                    a seal cannot be made, taken elsewhere or checked
 │   ├── UnusableKey              there is no key, or it is none
@@ -221,6 +224,27 @@ class MalformedMessage(EnsueError):
 
 class UnverifiedMessage(EnsueError):
     """A webhook was not signed with one of the secrets, or too long ago."""
+
+
+class PersonalDataError(EnsueError):
+    """Personal fields cannot be encrypted or read."""
+
+
+class MasterKeyMissing(PersonalDataError):
+    """The master key with which the persons' keys are wrapped is not here, or is no key."""
+
+
+class SubjectForgotten(PersonalDataError):
+    """The person is forgotten: nothing personal is recorded about that person any more."""
+
+    def __init__(self, subject: str, field: str) -> None:
+        self.subject = subject
+        self.field = field
+        """The field, with its event class."""
+        super().__init__(
+            f"subject {subject!r} is forgotten, and {field} would record something personal about it: leave its mask "
+            "there, or, if the person has come back, give it another id"
+        )
 
 
 class StillNeeded(EnsueError):

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args, overload
 from ensue.app.between import Between
 from ensue.app.boundaries import check_boundaries
 from ensue.app.declaring import Declarations
+from ensue.app.forgetting import Forgetting
 from ensue.app.mapping import Map, chart
 from ensue.app.modules import Module
 from ensue.app.operations import Operations
@@ -35,6 +36,7 @@ from ensue.errors import DeclarationError
 from ensue.events import Event, Receipt, stored_types
 from ensue.handlers.projections import first_build
 from ensue.history import History
+from ensue.keys import MasterKeys
 from ensue.log import (
     ANY,
     AggregateRule,
@@ -58,7 +60,7 @@ _several: ContextVar[App | None] = ContextVar("ensue_several_aggregates", defaul
 T = TypeVar("T")
 
 
-class App(Timing, Between, Projections, Sealing):
+class App(Timing, Between, Projections, Sealing, Forgetting):
     """An application: its log, its subscriptions, its worker.
 
     `url` says where the log is: `sqlite:///file.db`, `postgresql://user@host/database`, or `memory://name` (in this
@@ -70,6 +72,9 @@ class App(Timing, Between, Projections, Sealing):
 
     `contracts` is the folder of the contract files: at start-up every integration event that the service publishes must
     be as its file says. Without it nothing is checked then.
+
+    `master_keys` wraps the keys of persons whose `Personal` fields are encrypted, where a key service does that;
+    otherwise the environment variable `ENSUE_MASTER_KEY` holds the master key.
 
     Nothing is opened before it is needed. An `App` may be used by any number of threads and event loops.
     Raises `DeclarationError` for a URL or a schema that cannot be used.
@@ -84,6 +89,7 @@ class App(Timing, Between, Projections, Sealing):
         migrate: bool = False,
         aggregate_rule: AggregateRule = "enforce",
         contracts: str | Path | None = None,
+        master_keys: MasterKeys | None = None,
     ) -> None:
         if not name or not name.isprintable():
             raise DeclarationError(f"App name {name!r}: printable text, please; the log will belong to it")
@@ -93,7 +99,7 @@ class App(Timing, Between, Projections, Sealing):
         self.contracts = None if contracts is None else Path(contracts)
         """The folder of the contract files, against which the integration events are checked at start-up."""
         self._rule: AggregateRule = aggregate_rule
-        self.log = Log(Place(name, url, schema))
+        self.log = Log(Place(name, url, schema), master_keys)
         self.declarations = Declarations()
         self.ownership = Ownership()
         self._modules: dict[str, Module] = {}
@@ -302,9 +308,11 @@ class App(Timing, Between, Projections, Sealing):
 
         `lease` is how many seconds a partition stays with a worker that is not heard of; `grace` how many seconds
         the events in hand may take when it stops. What stops the worker is raised in the block's task. Raises
-        `BoundaryCrossed` and `ContractBroken` at once if the declarations are wrong, see `check`.
+        `BoundaryCrossed` and `ContractBroken` at once if the declarations are wrong, see `check`; `MasterKeyMissing` if
+        personal events are handled and no master key is here.
         """
         self.check()
+        self._check_keys()
         ready = asyncio.Event()
         cursors = partial(self.declarations.cursors, self.log)
         worker = Worker(self.log, cursors, lease=lease, grace=grace, chores=chores(self.log, self.declarations))

@@ -126,11 +126,11 @@ class Inbox:
                 direct.append(each)
         yield from self._effect.steps(direct)
         if later:
-            yield _append(self._log, [self._noted(each) for each in later])
+            yield self._append_noted(later)
 
     def _diverting(self, messages: Sequence[Received]) -> Taking:
         if fresh := (yield from self._mark(messages)):
-            yield _append(self._log, [self._noted(each) for each in fresh])
+            yield self._append_noted(fresh)
 
     def _finishing(self, message: Received, mark: str) -> Taking:
         if (yield self._receive([["", mark]])):
@@ -154,10 +154,18 @@ class Inbox:
         sql = self._log.dialect.sql["waiting_keys"]
         return (yield sql(keys=_json(keys).decode(), subscription=self.name, type=self.type))
 
-    def _noted(self, message: Received) -> Written:
-        about = message.metadata
+    def _append_noted(self, messages: Sequence[Received]) -> Steps[Any]:
+        written: list[Written] = []
+        for each in messages:
+            written.append((yield from self._noted(each)))  # noqa: PERF401 yields
+        return (yield from _append(self._log, written))
+
+    def _noted(self, message: Received) -> Steps[Written]:
+        about, id = message.metadata, new_id()
+        if (secret := message.concealing(id)) is not None:
+            message = message.concealed((yield from self._log.personal.conceal_one(secret, masking=True)))
         return Written(
-            new_id(),
+            id,
             self.type,
             Kind.DOMAIN,
             msgspec.Raw(message.written_down()),
@@ -235,7 +243,10 @@ def _close(awaitable: Any) -> None:
 
 
 def _append(log: Log, written: list[Written]) -> Steps[Any]:
-    return log.dialect.append(written, stream=None, expected=None, dedupe=None, log=log.place.app, rule="off")
+    ready = yield from log.personal.conceal(written)
+    return (
+        yield from log.dialect.append(ready, stream=None, expected=None, dedupe=None, log=log.place.app, rule="off")
+    )
 
 
 def _written(message: Received, event: Event) -> Written:

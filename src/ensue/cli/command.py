@@ -17,6 +17,8 @@ from ensue.cli import (
     diffing,
     doctor,
     events,
+    forgetting,
+    keys,
     looking,
     mapping,
     process,
@@ -73,12 +75,14 @@ for room in (
     steering,
     pruning,
     sealing,
+    forgetting,
     doctor,
 ):
     room.add_to(cli)
 cli.add_typer(contracts.contracts, name="contracts", short_help="Keep the contracts with other services.")
 cli.add_typer(events.events, name="events", short_help="Look at stored events.")
 cli.add_typer(dead.dead, name="dead", short_help="Look at what has failed, and decide about it.")
+cli.add_typer(keys.keys, name="keys", short_help="Make and rotate the master key of personal data.")
 cli.add_typer(process.process, name="process", short_help="Look at processes, and cancel them.")
 
 

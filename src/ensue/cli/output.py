@@ -169,7 +169,7 @@ def event_as_json(recorded: Recorded[Any]) -> dict[str, Any]:
         "stream": recorded.stream,
         "version": recorded.version,
         "key": recorded.key,
-        "data": raw(recorded.data),
+        "data": raw(recorded.shown),
         "metadata": raw(recorded.extra),
         "correlation_id": recorded.correlation_id,
         "causation_id": recorded.causation_id,

@@ -7,11 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from ensue.errors import DatabaseUnavailable, EventValueError, WrongDatabase
-from ensue.events import Event, Receipt, Recorded, fault_in, write
+from ensue.events import Event, Receipt, Recorded, Written, fault_in, write
+from ensue.events.personal import declared, is_personal
+from ensue.keys import MasterKeys, Vault
 from ensue.log.dialect import AggregateRule
 from ensue.log.migrating import migrate, pending
 from ensue.log.muting import refuse_if_muted
 from ensue.log.own import Own
+from ensue.log.personal import PersonalData
 from ensue.log.place import Place
 from ensue.log.postgres import Postgres
 from ensue.log.reading import Selection, check_moment, iso, read_batch
@@ -57,9 +60,11 @@ def _version(expected: object, stream: str | None) -> int:
 class Log:
     """One application's log. Its methods return operations; `run` carries one out over a connection."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, master_keys: MasterKeys | None = None) -> None:
         self.place = place
         self.dialect = place.dialect
+        self.personal = PersonalData(place.dialect, Vault(master_keys, in_memory=place.in_memory))
+        """The persons' keys, and what is encrypted with them."""
         self.own = Own(place)
         """Connections of ensue's own."""
 
@@ -89,8 +94,21 @@ class Log:
         if dedupe is not None:
             _check_text("dedupe", dedupe)
         version = None if expected is ANY else _version(expected, stream)
+        written = write(events, stream=stream)
+        if declared() and any(is_personal(each.type) for each in written):
+            return self._append_personal(written, stream, version, dedupe, rule)
         return self.dialect.append(
-            write(events, stream=stream), stream=stream, expected=version, dedupe=dedupe, log=self.place.app, rule=rule
+            written, stream=stream, expected=version, dedupe=dedupe, log=self.place.app, rule=rule
+        )
+
+    def _append_personal(
+        self, written: list[Written], stream: str | None, expected: int | None, dedupe: str | None, rule: AggregateRule
+    ) -> Steps[Receipt]:
+        concealed = yield from self.personal.conceal(written)
+        return (
+            yield from self.dialect.append(
+                concealed, stream=stream, expected=expected, dedupe=dedupe, log=self.place.app, rule=rule
+            )
         )
 
     def horizon(self) -> Steps[int]:
@@ -100,7 +118,7 @@ class Log:
 
     def read(self, selection: Selection, limit: int) -> Steps[list[Recorded[Any]]]:
         """Read the first events of a selection, in position order, whether or not the log is complete there."""
-        return read_batch(self.dialect, selection, limit)
+        return read_batch(self.dialect, self.personal, selection, limit)
 
     def position_at(self, moment: datetime) -> Steps[int]:
         """Return the first position of what was recorded at a moment or later, now and for ever.

@@ -23,7 +23,7 @@ from ensue.events import Recorded
 from ensue.log import Log, Selection, Steps
 from ensue.subscriptions.declared import Applies, NotApplied, Subscription, slot_of
 from ensue.subscriptions.leasing import Claimed, Lease
-from ensue.subscriptions.parking import Checkpoint, Due, Parked, Unparked
+from ensue.subscriptions.parking import Checkpoint, Due, Parked, Unparked, kept
 from ensue.subscriptions.verdicts import Verdict, tell, verdict
 
 logger = logging.getLogger("ensue")
@@ -356,8 +356,8 @@ class Applier:
             next_step=found.step,
             delay=found.delay,
             attempt=attempt,
-            reason=found.reason,
-            traceback=found.trace,
+            reason=kept(row, found.reason),
+            traceback=None if found.trace is None else kept(row, found.trace),
             worker=self._around.worker,
             revision=revision,
             epoch=self.lease.epoch,

@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from ensue.errors import EventValueError, UnknownName
+from ensue.errors import EventValueError, PersonalDataError, UnknownName
 from ensue.events import Recorded, decode
+from ensue.keys import Ring
 from ensue.log import Call, Log, Selection, Steps, legible
 from ensue.subscriptions.declared import slot_of
+from ensue.subscriptions.parking import PLACE
 
 Decision = Literal["retry", "skip", "discard"]
 Progress = Callable[[int, int], None]
@@ -86,7 +88,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str | None
     worker: str | None
     data: str | None
-    """The event as JSON, as it will be delivered; None if it is no longer in the log."""
+    """The event as JSON, as it will be delivered; None if it is no longer in the log. Something personal that cannot be
+    read here says so."""
     edited: bool
     parked_at: datetime
     failed_at: datetime
@@ -206,45 +209,55 @@ def _behind(log: Log, types: tuple[str, ...], checkpoint: int, head: int) -> Ste
 
 def dead_letters(log: Log, filter: Filter) -> Steps[list[DeadLetter]]:
     """Return the parked events that match, in the log's order."""
-    found: list[DeadLetter] = []
-    for row in (yield log.dialect.sql["parked"]()):
-        (
-            subscription,
-            key,
-            position,
-            id,
-            type,
-            step,
-            due,
-            attempt,
-            reason,
-            trace,
-            worker,
-            data,
-            parked,
-            failed,
-            edited,
-        ) = row
-        letter = DeadLetter(
-            subscription=subscription,
-            key=key,
-            position=position,
-            id=id,
-            type=type,
-            next_step=step,
-            due_at=_moment(due),
-            attempt=attempt,
-            reason=reason,
-            traceback=trace,
-            worker=worker,
-            data=legible(data),
-            edited=bool(edited),
-            parked_at=datetime.fromisoformat(parked),
-            failed_at=datetime.fromisoformat(failed),
+    rows = yield log.dialect.sql["parked"]()
+    ring = None
+    if log.personal.vault.used:
+        ring = yield from log.personal.ring(
+            text for row in rows for text in (row[_REASON], row[_TRACE], legible(row[_DATA]))
         )
-        if filter.matches(letter):
-            found.append(letter)
-    return found
+    found = [_letter(row, ring) for row in rows]
+    return [letter for letter in found if filter.matches(letter)]
+
+
+_REASON, _TRACE, _DATA = 8, 9, 11
+
+
+def _letter(row: Sequence[Any], ring: Ring | None) -> DeadLetter:
+    (
+        subscription,
+        key,
+        position,
+        id,
+        type,
+        step,
+        due,
+        attempt,
+        reason,
+        trace,
+        worker,
+        data,
+        parked,
+        failed,
+        edited,
+    ) = row
+    data = legible(data)
+    return DeadLetter(
+        subscription=subscription,
+        key=key,
+        position=position,
+        id=id,
+        type=type,
+        next_step=step,
+        due_at=_moment(due),
+        attempt=attempt,
+        reason=reason if ring is None else ring.tell(reason, PLACE),
+        traceback=trace if ring is None or trace is None else ring.tell(trace, PLACE),
+        worker=worker,
+        data=data if ring is None or data is None else ring.show(type, id, data),
+        edited=bool(edited),
+        parked_at=datetime.fromisoformat(parked),
+        failed_at=datetime.fromisoformat(failed),
+    )
 
 
 def waiting(log: Log, letter: DeadLetter) -> Steps[list[Recorded[Any]]]:
@@ -325,9 +338,12 @@ def edit(log: Log, letter: DeadLetter, data: str, *, actor: str, reason: str) ->
 
     Raises `EventValueError` if its class would not take the contents, `UnknownName` if it is parked no more.
     """
+    before = yield from _stored(log, letter)
+    ring = yield from log.personal.ring([before])
     try:
-        decode(letter.type, data)
-    except UnknownName:
+        data = ring.conceal(letter.type, letter.id, data, before)
+        decode(letter.type, ring.open(letter.type, letter.id, data).data)
+    except (UnknownName, PersonalDataError):
         raise
     except Exception as error:
         raise EventValueError(f"{letter.type} does not take these contents: {error}") from error
@@ -341,8 +357,16 @@ def edit(log: Log, letter: DeadLetter, data: str, *, actor: str, reason: str) ->
     )
     if not taken:
         raise UnknownName(f"event {letter.id} is no longer parked for {letter.subscription}")
-    detail = msgspec.json.encode({"position": letter.position, "before": letter.data, "after": data}).decode()
+    detail = msgspec.json.encode({"position": letter.position, "before": before, "after": data}).decode()
     yield from _audit(log, letter, "edit", actor, reason, detail)
+
+
+def _stored(log: Log, letter: DeadLetter) -> Steps[str]:
+    """Return a parked event as it is stored."""
+    for row in (yield log.dialect.sql["parked"]()):
+        if row[0] == letter.subscription and row[3] == letter.id and row[_DATA] is not None:
+            return str(legible(row[_DATA]))
+    raise UnknownName(f"event {letter.id} is no longer parked for {letter.subscription}, or no longer in the log")
 
 
 def _audit(log: Log, letter: DeadLetter, action: str, actor: str, reason: str, detail: str) -> Steps[None]:

@@ -19,7 +19,7 @@ from ensue.subscriptions.declared import Condition, Subscription, slot_of
 from ensue.subscriptions.failing import Failure, reason_to_keep
 from ensue.subscriptions.leasing import Claimed
 from ensue.subscriptions.outcomes import Delivery, Done, Hold, Outcome, Park
-from ensue.subscriptions.parking import Checkpoint, Due, Parked, Unparked
+from ensue.subscriptions.parking import Checkpoint, Due, Parked, Unparked, kept
 from ensue.subscriptions.verdicts import Verdict, tell, verdict
 from ensue.subscriptions.watch import Watch
 
@@ -396,8 +396,8 @@ class Runner:
             next_step=found.step,
             delay=found.delay,
             attempt=attempt,
-            reason=found.reason,
-            traceback=found.trace,
+            reason=kept(row, found.reason),
+            traceback=None if found.trace is None else kept(row, found.trace),
             worker=self._worker,
             revision=revision,
             epoch=self.lease.epoch,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import NamedTuple
 
+from ensue.events.personal import token_of
 from ensue.subscriptions.failing import Failure, reason_to_keep
 from ensue.subscriptions.outcomes import Backoff, Outcome, Park, Retry
 from ensue.subscriptions.parking import NextStep, Parked
@@ -30,7 +31,7 @@ def tell(parked: Parked) -> None:
         parked.id,
         parked.type,
         parked.attempt,
-        parked.reason,
+        "the event is personal, `ensue dead show` tells" if token_of(parked.reason) else parked.reason,
         "it waits for a person" if parked.delay is None else f"again in {parked.delay:.1f} s",
     )
 

@@ -12,8 +12,10 @@ import msgspec
 from ensue.errors import UnknownName
 from ensue.events import Event
 from ensue.handlers.carrying import Do, Work
-from ensue.handlers.processes.keeping import Run, Status, Undo, lock, owner_of, text
+from ensue.handlers.processes.keeping import Run, Status, Undo, lock, owner_of, reveal, text
+from ensue.handlers.processes.process import stored_as
 from ensue.handlers.timers import Timer, drop_timers, timers_of
+from ensue.keys import Ring
 from ensue.log import Log, Steps
 
 _undo = msgspec.json.Decoder(list[Undo]).decode
@@ -64,10 +66,14 @@ def processes(
 ) -> Steps[list[ProcessSeen]]:
     """Return the processes that match, those that moved last first."""
     rows = yield log.dialect.sql["processes"](process=process, key=key, status=status, limit=limit)
-    return [_seen(row) for row in rows]
+    ring = yield from log.personal.ring([row[_STATE] for row in rows] if log.personal.vault.used else [])
+    return [_seen(row, ring) for row in rows]
 
 
-def _seen(row: Sequence[Any]) -> ProcessSeen:
+_STATE = 5
+
+
+def _seen(row: Sequence[Any], ring: Ring) -> ProcessSeen:
     process, key, version, status, outcome, state, undo, steps, started, moved = row
     return ProcessSeen(
         process=process,
@@ -75,7 +81,7 @@ def _seen(row: Sequence[Any]) -> ProcessSeen:
         version=version,
         status=status,
         outcome=outcome,
-        state=state,
+        state=ring.show(stored_as(process), owner_of(process, key), state),
         undo=tuple(each.type for each in reversed(_undo(undo))),
         steps=steps,
         started_at=datetime.fromisoformat(started),
@@ -118,6 +124,8 @@ def cancelling(
         raise _unknown(process, key)
     if run.status != "running":
         raise UnknownName(f"process {process!r} of {key!r} is {run.status} already: there is nothing to cancel")
+    if compensate:
+        yield reveal(log, process, [run], undo_only=True)
     messages: list[Event] = [each.event for each in reversed(run.undo)] if compensate else []
     if messages:
         yield Do(lambda via: record(*messages, via=via), nullcontext, process)

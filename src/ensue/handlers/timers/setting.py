@@ -9,6 +9,7 @@ import msgspec
 
 from ensue.errors import DeclarationError
 from ensue.events import Event, Written, fault_in, write, written_again
+from ensue.events.personal import declared
 from ensue.log import Log, Steps
 from ensue.subscriptions import seconds
 
@@ -81,10 +82,22 @@ _LONGEST = 100 * 366 * 86400.0
 def set_timers(log: Log, settings: Sequence[Setting]) -> Steps[list[Timer]]:
     """Set timers in the open transaction; one of the same owner and name is replaced."""
     yield from log.begin()
+    settings = yield from _concealed(log, settings)
     rows = yield log.dialect.sql["set_timers"](rows=_json(settings).decode())
     return [
         Timer(name=each.name, due_at=datetime.fromisoformat(due), type=each.written.type, event_id=each.written.id)
         for each, (due,) in zip(settings, rows, strict=True)
+    ]
+
+
+def _concealed(log: Log, settings: Sequence[Setting]) -> Steps[Sequence[Setting]]:
+    """Encrypt what is personal in the events, which wait in the database until they are recorded."""
+    if not declared():
+        return settings
+    ready = yield from log.personal.conceal([each.written for each in settings])
+    return [
+        msgspec.structs.replace(each, event=_json(written).decode())
+        for each, written in zip(settings, ready, strict=True)
     ]
 
 
