@@ -31,7 +31,7 @@ from ensue.app.serving import describe
 from ensue.brokers.preparing import prepare
 from ensue.contracts import Service, check_contracts
 from ensue.errors import DeclarationError
-from ensue.events import Event, Receipt, stored_types
+from ensue.events import Event, Observer, Receipt, stored_types
 from ensue.handlers.projections import first_build
 from ensue.history import History
 from ensue.log import (
@@ -116,6 +116,13 @@ class App(Timing, Between, Projections):
 
     def __repr__(self) -> str:
         return f"App({self.name!r})"
+
+    def observe(self, observer: Observer) -> None:
+        """Tell somebody what happens, as it happens: `ensue.integrations` has observers that trace and count.
+
+        Workers that are started from then on tell it, too. Several observers are all told.
+        """
+        self.log.observe(observer)
 
     # --- modules
 

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from ensue.errors import DatabaseUnavailable, EventValueError, WrongDatabase
-from ensue.events import Event, Receipt, Recorded, fault_in, write
+from ensue.events import (
+    Event,
+    Observer,
+    Receipt,
+    Recorded,
+    current_metadata,
+    fault_in,
+    restored,
+    together,
+    write,
+)
 from ensue.log.dialect import AggregateRule
 from ensue.log.migrating import migrate, pending
 from ensue.log.muting import refuse_if_muted
@@ -61,6 +75,8 @@ class Log:
         self.dialect = place.dialect
         self.own = Own(place)
         """Connections of ensue's own."""
+        self.observer: Observer | None = None
+        """Is told what happens, if anybody is."""
 
     def run(self, steps: Steps[T], via: object) -> Any:
         """Carry an operation out: the result on a sync connection, an awaitable of it on an async one."""
@@ -88,9 +104,31 @@ class Log:
         if dedupe is not None:
             _check_text("dedupe", dedupe)
         version = None if expected is ANY else _version(expected, stream)
+        if self.observer is not None:
+            append = partial(self._append, events, stream, version, dedupe, rule)
+            return self.observer.record(events, stream, append)
+        return self._append(events, stream, version, dedupe, rule)
+
+    def traced(self) -> AbstractContextManager[None]:
+        """Give what is written down inside the trace context of what goes on here, if an observer knows of one."""
+        found = None if self.observer is None else self.observer.traceparent()
+        return nullcontext() if found is None else restored(replace(current_metadata(), traceparent=found))
+
+    def _append(
+        self,
+        events: tuple[Event, ...],
+        stream: str | None,
+        version: int | None,
+        dedupe: str | None,
+        rule: AggregateRule,
+    ) -> Steps[Receipt]:
         return self.dialect.append(
             write(events, stream=stream), stream=stream, expected=version, dedupe=dedupe, log=self.place.app, rule=rule
         )
+
+    def observe(self, observer: Observer) -> None:
+        """Tell somebody, too, what happens from now on; a worker that runs already tells nobody else."""
+        self.observer = self.own.observer = together(self.observer, observer)
 
     def horizon(self) -> Steps[int]:
         """Return the position up to which the log is complete."""

@@ -13,18 +13,20 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from ensue.errors import DatabaseUnavailable
-from ensue.events import Recorded
+from ensue.events import DONE, Recorded, seen
 from ensue.log import Log, Selection, Steps
 from ensue.subscriptions.declared import Applies, NotApplied, Subscription, slot_of
 from ensue.subscriptions.leasing import Claimed, Lease
 from ensue.subscriptions.outcomes import Delivery
 from ensue.subscriptions.parking import Checkpoint, Due, Parked, Unparked
 from ensue.subscriptions.verdicts import Verdict, tell, verdict
+from ensue.subscriptions.witnessing import ending
 
 logger = logging.getLogger("ensue")
 
@@ -315,7 +317,18 @@ class Applier:
         name = self.subscription.name
         attempt = held.attempt + 1 if held is not None and held.next_step == "retry" else 1
         deliveries = [Delivery(name, row, attempt if held and row.id_text == held.id else 1) for row in rows]
-        await self._applies.apply(deliveries, lambda: self._progress(upto, change, held), careful=careful)
+        progress = partial(self._progress, upto, change, held)
+        observer = self._around.log.observer
+        if observer is None or not deliveries:
+            await self._applies.apply(deliveries, progress, careful=careful)
+            return
+        with observer.process(name, [seen(each.recorded, each.attempt) for each in deliveries]) as act:
+            try:
+                await self._applies.apply(deliveries, progress, careful=careful)
+                act.end([DONE] * len(deliveries))
+            except NotApplied as failed:
+                act.end([ending(failed.outcome)] * len(deliveries))  # rolled back, all of them
+                raise
 
     def _progress(self, upto: int, change: Parked | Unparked | None, held: Due | None) -> Steps[None]:
         """Write how far it is: the last operation of a transaction, which rolls back if it is not ours to write."""
@@ -371,7 +384,7 @@ class Applier:
         if parked.delay is not None:
             self._around.due_in(parked.delay)
         if parked.next_step != "skip":
-            tell(parked)
+            tell(parked, self._around.log.observer)
 
     # --- what its worker saves for it
 
