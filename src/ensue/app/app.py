@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import sqlite3
-from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -343,8 +343,13 @@ class App(Timing, Between, Projections):
             if not task.cancelled():
                 task.exception()
 
-    def run(self, *, lease: float = 5.0, grace: float = 30.0) -> None:
-        """Run the worker until SIGTERM or SIGINT, then finish, checkpoint, release and return."""
+    def run(
+        self, *, lease: float = 5.0, grace: float = 30.0, started: Callable[[Worker], object] = lambda _: None
+    ) -> None:
+        """Run the worker until SIGTERM or SIGINT, then finish, checkpoint, release and return.
+
+        `started` is called with it in its event loop, once it works: `Pulse.watch`, for example.
+        """
         stopped = False
 
         async def work() -> None:
@@ -359,6 +364,7 @@ class App(Timing, Between, Projections):
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop)
             async with self.running(lease=lease, grace=grace) as worker:
+                started(worker)
                 logger.info("worker %s runs %d subscriptions", worker.id, len(self.subscriptions))
                 await asyncio.Event().wait()
 

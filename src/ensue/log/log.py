@@ -96,35 +96,26 @@ class Log:
         expected: Expected = ANY,
         dedupe: str | None = None,
         rule: AggregateRule = "off",
+        told: bool = False,
     ) -> Steps[Receipt]:
-        """Record events in the connection's open transaction."""
+        """Record events in the connection's open transaction; `told`: the observer, if there is one, knows."""
         refuse_if_muted()
         if stream is not None:
             _check_text("stream", stream)
         if dedupe is not None:
             _check_text("dedupe", dedupe)
         version = None if expected is ANY else _version(expected, stream)
-        if self.observer is not None:
-            append = partial(self._append, events, stream, version, dedupe, rule)
+        if self.observer is not None and not told:
+            append = partial(self.append, events, stream=stream, expected=expected, dedupe=dedupe, rule=rule, told=True)
             return self.observer.record(events, stream, append)
-        return self._append(events, stream, version, dedupe, rule)
+        return self.dialect.append(
+            write(events, stream=stream), stream=stream, expected=version, dedupe=dedupe, log=self.place.app, rule=rule
+        )
 
     def traced(self) -> AbstractContextManager[None]:
         """Give what is written down inside the trace context of what goes on here, if an observer knows of one."""
         found = None if self.observer is None else self.observer.traceparent()
         return nullcontext() if found is None else restored(replace(current_metadata(), traceparent=found))
-
-    def _append(
-        self,
-        events: tuple[Event, ...],
-        stream: str | None,
-        version: int | None,
-        dedupe: str | None,
-        rule: AggregateRule,
-    ) -> Steps[Receipt]:
-        return self.dialect.append(
-            write(events, stream=stream), stream=stream, expected=version, dedupe=dedupe, log=self.place.app, rule=rule
-        )
 
     def observe(self, observer: Observer) -> None:
         """Tell somebody, too, what happens from now on; a worker that runs already tells nobody else."""

@@ -16,7 +16,7 @@ import msgspec
 from ensue.errors import Permanent, UndecodableEvent
 from ensue.events import Observer, Recorded
 from ensue.log import Selection
-from ensue.subscriptions.declared import Subscription, slot_of
+from ensue.subscriptions.declared import Handle, Subscription, slot_of
 from ensue.subscriptions.failing import Failure, reason_to_keep
 from ensue.subscriptions.leasing import Claimed
 from ensue.subscriptions.outcomes import Delivery, Done, Hold, Outcome, Park
@@ -286,11 +286,13 @@ class Runner:
             return (await self._attempt_together([delivery]))[0]
         if self._observer is None:
             return await self._watched(handle(delivery)) or _DONE
+        return await self._attempt_witnessed(self._observer, handle, delivery)
 
+    async def _attempt_witnessed(self, observer: Observer, handle: Handle, delivery: Delivery) -> Outcome | Failure:
         async def call() -> Sequence[Outcome | Failure]:
             return [await self._watched(handle(delivery)) or _DONE]
 
-        return (await witnessed(self._observer, self.subscription, [delivery], call))[0]
+        return (await witnessed(observer, self.subscription, [delivery], call))[0]
 
     async def _attempt_together(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome | Failure]:
         if self._observer is None:

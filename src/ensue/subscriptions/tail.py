@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Collection
 from typing import Any, NamedTuple
@@ -34,6 +35,8 @@ class Tail:
     def __init__(self, log: Log, station: Station, waker: Waker) -> None:
         self.position = -1
         """Everything up to here has been read; unknown below 0. Never above the horizon."""
+        self.read_at = time.monotonic()
+        """When it last asked the database, by the monotonic clock."""
         self._log = log
         self._station = station
         self._waker = waker
@@ -55,6 +58,7 @@ class Tail:
         """Read and feed one batch; tell whether somebody is recording what cannot be read yet."""
         types, before = frozenset(self._by_type), self.position
         rows, upto, writers = await self._station.do(self._advance(tuple(types)))
+        self.read_at = time.monotonic()
         if self.position == before < upto and (types == self._by_type.keys() or before < 0):
             self._recent.append(_Batch(self.position, types, rows))
             self.position = upto

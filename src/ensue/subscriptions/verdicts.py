@@ -40,7 +40,7 @@ def tell(parked: Parked, observer: Observer | None) -> None:
                 "subscription": parked.subscription,
                 "event_id": parked.id,
                 "position": parked.position,
-                "type": parked.type,
+                "event_type": parked.type,
                 "key": parked.key,
                 "attempt": parked.attempt,
             }

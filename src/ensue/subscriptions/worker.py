@@ -88,6 +88,11 @@ class Worker:
         return self._state.statements + self._reading.statements + self._tailing.statements
 
     @property
+    def read_at(self) -> float:
+        """When it last looked for events, by the monotonic clock."""
+        return self._tail.read_at
+
+    @property
     def tail_statements(self) -> int:
         """How many of them the tail has sent: as many for a hundred subscriptions as for one."""
         return self._tailing.statements
