@@ -82,9 +82,10 @@ class Site:
         self.app.migrate()
 
     def start(self, port: int, *more: str) -> subprocess.Popen[str]:
+        options = ("--lease", "1", "--grace", "0.2", "--http", str(port))
         with (self.folder / f"{port}.log").open("w") as log:
             worker = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "ensue.cli", "run", "healthy:app", "--lease", "1", "--grace", "0.2", "--http", str(port), *more],
+                [sys.executable, "-W", "error", "-m", "ensue.cli", "run", "healthy:app", *options, *more],
                 cwd=self.folder,
                 stderr=log,
                 text=True,
