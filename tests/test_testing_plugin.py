@@ -203,6 +203,7 @@ def test_the_configuration_names_the_application(tmp_path: Path, named: str, cod
     (tmp_path / "test_own.py").write_text(TEST)
     (tmp_path / "pyproject.toml").write_text(
         f'[tool.pytest.ini_options]\nensue_app = "{named}"\npythonpath = ["."]\nfilterwarnings = ["error"]\n'
+        'asyncio_default_fixture_loop_scope = "function"\n'
     )
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
