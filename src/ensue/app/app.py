@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import sqlite3
-from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -33,7 +33,7 @@ from ensue.app.serving import describe
 from ensue.brokers.preparing import prepare
 from ensue.contracts import Service, check_contracts
 from ensue.errors import DeclarationError
-from ensue.events import Event, Receipt, stored_types
+from ensue.events import Event, Observer, Receipt, stored_types
 from ensue.handlers.projections import first_build
 from ensue.history import History
 from ensue.keys import MasterKeys
@@ -126,6 +126,13 @@ class App(Timing, Between, Projections, Sealing, Forgetting):
 
     def __repr__(self) -> str:
         return f"App({self.name!r})"
+
+    def observe(self, observer: Observer) -> None:
+        """Tell somebody what happens, as it happens: `ensue.integrations` has observers that trace and count.
+
+        Workers that are started from then on tell it, too. Several observers are all told.
+        """
+        self.log.observe(observer)
 
     # --- modules
 
@@ -348,8 +355,13 @@ class App(Timing, Between, Projections, Sealing, Forgetting):
             if not task.cancelled():
                 task.exception()
 
-    def run(self, *, lease: float = 5.0, grace: float = 30.0) -> None:
-        """Run the worker until SIGTERM or SIGINT, then finish, checkpoint, release and return."""
+    def run(
+        self, *, lease: float = 5.0, grace: float = 30.0, started: Callable[[Worker], object] = lambda _: None
+    ) -> None:
+        """Run the worker until SIGTERM or SIGINT, then finish, checkpoint, release and return.
+
+        `started` is called with it in its event loop, once it works: `Pulse.watch`, for example.
+        """
         stopped = False
 
         async def work() -> None:
@@ -364,6 +376,7 @@ class App(Timing, Between, Projections, Sealing, Forgetting):
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop)
             async with self.running(lease=lease, grace=grace) as worker:
+                started(worker)
                 logger.info("worker %s runs %d subscriptions", worker.id, len(self.subscriptions))
                 await asyncio.Event().wait()
 

@@ -146,7 +146,8 @@ class Timing(Processing):
         Raises what `record` raises, and `DeclarationError` for what is no time or no name.
         """
         check_timer(self.declarations, event)
-        prepared = setting(when, event, name=name)
+        with self._log.traced():
+            prepared = setting(when, event, name=name)
         if prepared.at is None:
             self.declarations.alarm.due_in(prepared.seconds)
 

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from ensue.errors import DatabaseUnavailable, EventValueError, WrongDatabase
-from ensue.events import Event, Receipt, Recorded, Written, fault_in, write
+from ensue.events import (
+    Event,
+    Observer,
+    Receipt,
+    Recorded,
+    Written,
+    current_metadata,
+    fault_in,
+    restored,
+    together,
+    write,
+)
 from ensue.events.personal import declared, is_personal
 from ensue.keys import MasterKeys, Vault
 from ensue.log.dialect import AggregateRule
@@ -67,6 +82,8 @@ class Log:
         """The persons' keys, and what is encrypted with them."""
         self.own = Own(place)
         """Connections of ensue's own."""
+        self.observer: Observer | None = None
+        """Is told what happens, if anybody is."""
 
     def run(self, steps: Steps[T], via: object) -> Any:
         """Carry an operation out: the result on a sync connection, an awaitable of it on an async one."""
@@ -86,14 +103,18 @@ class Log:
         expected: Expected = ANY,
         dedupe: str | None = None,
         rule: AggregateRule = "off",
+        told: bool = False,
     ) -> Steps[Receipt]:
-        """Record events in the connection's open transaction."""
+        """Record events in the connection's open transaction; `told`: the observer, if there is one, knows."""
         refuse_if_muted()
         if stream is not None:
             _check_text("stream", stream)
         if dedupe is not None:
             _check_text("dedupe", dedupe)
         version = None if expected is ANY else _version(expected, stream)
+        if self.observer is not None and not told:
+            append = partial(self.append, events, stream=stream, expected=expected, dedupe=dedupe, rule=rule, told=True)
+            return self.observer.record(events, stream, append)
         written = write(events, stream=stream)
         if declared() and any(is_personal(each.type) for each in written):
             return self._append_personal(written, stream, version, dedupe, rule)
@@ -110,6 +131,15 @@ class Log:
                 concealed, stream=stream, expected=expected, dedupe=dedupe, log=self.place.app, rule=rule
             )
         )
+
+    def traced(self) -> AbstractContextManager[None]:
+        """Give what is written down inside the trace context of what goes on here, if an observer knows of one."""
+        found = None if self.observer is None else self.observer.traceparent()
+        return nullcontext() if found is None else restored(replace(current_metadata(), traceparent=found))
+
+    def observe(self, observer: Observer) -> None:
+        """Tell somebody, too, what happens from now on; a worker that runs already tells nobody else."""
+        self.observer = self.own.observer = together(self.observer, observer)
 
     def horizon(self) -> Steps[int]:
         """Return the position up to which the log is complete."""

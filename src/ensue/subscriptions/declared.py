@@ -109,6 +109,16 @@ def _whole(number: object) -> bool:
     return isinstance(number, int) and not isinstance(number, bool)
 
 
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """Where a relay publishes."""
+
+    system: str
+    """The protocol of the broker."""
+    topics: Mapping[str, str]
+    """By wire type."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
     """A named, durable cursor over the log with a handler behind it."""
@@ -126,6 +136,8 @@ class Subscription:
     """Instead: makes what writes the effect of events and the checkpoint in one transaction, for each partition."""
     beside: Callable[[int, int], Beside] | None = None
     """Makes what works beside the runner of a partition, given its first and its last slot."""
+    outlet: Outlet | None = None
+    """Where what it wants is published; None: it is handled here."""
     batch: int = 1
     """How many are handled together at most."""
     start: Start = "now"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Collection
 from typing import Any, NamedTuple
@@ -35,6 +36,8 @@ class Tail:
     def __init__(self, log: Log, station: Station, waker: Waker) -> None:
         self.position = -1
         """Everything up to here has been read; unknown below 0. Never above the horizon."""
+        self.read_at = time.monotonic()
+        """When it last asked the database, by the monotonic clock."""
         self._log = log
         self._station = station
         self._waker = waker
@@ -58,6 +61,7 @@ class Tail:
         """Read and feed one batch; tell whether somebody is recording what cannot be read yet."""
         types, before = self._wanted, self.position
         rows, upto, writers = await self._station.do(self._advance(types))
+        self.read_at = time.monotonic()
         if self.position == before < upto and (types == self._wanted or before < 0):
             self._recent.append(_Batch(self.position, types, rows))
             self.position = upto
