@@ -19,6 +19,9 @@ Progress = Callable[[int, int], None]
 """Is told how much is done, and of how much."""
 
 _PAGE = 1000
+ALL = 2**62
+"""No limit."""
+_json = msgspec.json.Encoder().encode
 _names = msgspec.json.Decoder(list[str]).decode
 
 
@@ -98,6 +101,8 @@ class Filter:
 
     subscription: str | None = None
     type: str | None = None
+    fault: str | None = None
+    """What the reason says in front of its first colon: the class of the error."""
     key: str | None = None
     id: str | None = None
     """The event's id, or the beginning or the end of it."""
@@ -109,20 +114,6 @@ class Filter:
     parked_since: datetime | None = None
     waiting_only: bool = True
     """Only those that wait for a person."""
-
-    def matches(self, letter: DeadLetter) -> bool:
-        """Tell whether a parked event is one of them."""
-        return (
-            (self.subscription is None or letter.subscription == self.subscription)
-            and (self.type is None or letter.type == self.type)
-            and (self.key is None or letter.key == self.key)
-            and (self.id is None or letter.id.startswith(self.id) or letter.id.endswith(self.id))
-            and (not self.ids or letter.id in self.ids)
-            and (self.reason is None or self.reason.lower() in letter.reason.lower())
-            and (self.parked_before is None or letter.parked_at < self.parked_before)
-            and (self.parked_since is None or letter.parked_at >= self.parked_since)
-            and (not self.waiting_only or letter.next_step == "wait")
-        )
 
 
 class AuditEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -136,10 +127,12 @@ class AuditEntry(msgspec.Struct, frozen=True, array_like=True):
     event_id: str | None
     reason: str
     detail: str | None
+    number: int
+    """Grows from entry to entry."""
 
 
-def standings(log: Log) -> Steps[list[Standing]]:
-    """Return how far every subscription is, by name."""
+def standings(log: Log, most: int = ALL) -> Steps[list[Standing]]:
+    """Return how far every subscription is, by name; of the events of a type, so many are counted at most."""
     sql = log.dialect.sql
     rows = yield sql["progress"]()
     parked = {name: (retrying, dead) for name, retrying, dead in (yield sql["parked_counts"]())}
@@ -151,7 +144,7 @@ def standings(log: Log) -> Steps[list[Standing]]:
     for name, parts in grouped.items():
         checkpoint = min(part[4] for part in parts)
         types = tuple(_names(parts[0][-1]))
-        behind, oldest = yield from _behind(log, types, checkpoint, head)
+        behind, oldest = yield from _behind(log, types, checkpoint, head, most)
         retrying, dead = parked.get(name, (0, 0))
         partitions = tuple(_partition(part) for part in parts)
         found.append(
@@ -192,57 +185,63 @@ def _moment(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def _behind(log: Log, types: tuple[str, ...], checkpoint: int, head: int) -> Steps[tuple[int, datetime | None]]:
+def _behind(
+    log: Log, types: tuple[str, ...], checkpoint: int, head: int, most: int
+) -> Steps[tuple[int, datetime | None]]:
     first = yield from log.read(Selection(after=checkpoint, until=head, types=types), 1)
     if not first:
         return 0, None
     total = 0
     for type in types:
-        total += (yield log.dialect.sql["count_type"](type=type, after=checkpoint, until=head))[0][0]
+        total += (yield log.dialect.sql["count_type"](type=type, after=checkpoint, until=head, most=most))[0][0]
     return total, first[0].recorded_at
 
 
-def dead_letters(log: Log, filter: Filter) -> Steps[list[DeadLetter]]:
-    """Return the parked events that match, in the log's order."""
-    found: list[DeadLetter] = []
-    for row in (yield log.dialect.sql["parked"]()):
-        (
-            subscription,
-            key,
-            position,
-            id,
-            type,
-            step,
-            due,
-            attempt,
-            reason,
-            trace,
-            worker,
-            data,
-            parked,
-            failed,
-            edited,
-        ) = row
-        letter = DeadLetter(
-            subscription=subscription,
-            key=key,
-            position=position,
-            id=id,
-            type=type,
-            next_step=step,
-            due_at=_moment(due),
-            attempt=attempt,
-            reason=reason,
-            traceback=trace,
-            worker=worker,
-            data=legible(data),
-            edited=bool(edited),
-            parked_at=datetime.fromisoformat(parked),
-            failed_at=datetime.fromisoformat(failed),
-        )
-        if filter.matches(letter):
-            found.append(letter)
-    return found
+def dead_letters(
+    log: Log, filter: Filter, limit: int = ALL, behind: tuple[int, str] = (0, "")
+) -> Steps[list[DeadLetter]]:
+    """Return the parked events that match, in the log's order: so many, behind a (position, subscription)."""
+    rows = yield log.dialect.sql["parked"](
+        subscription=filter.subscription,
+        type=filter.type,
+        fault=filter.fault,
+        key=filter.key,
+        id=filter.id,
+        ids=_json(sorted(filter.ids)).decode() if filter.ids else None,
+        reason=filter.reason,
+        since=_text(filter.parked_since),
+        before=_text(filter.parked_before),
+        waiting=filter.waiting_only,
+        after=behind[0],
+        behind=behind[1],
+        limit=limit,
+    )
+    return [_letter(row) for row in rows]
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def _letter(row: Sequence[Any]) -> DeadLetter:
+    subscription, key, position, id, type, step, due, attempt, reason, trace, worker, data, parked, failed, edited = row
+    return DeadLetter(
+        subscription=subscription,
+        key=key,
+        position=position,
+        id=id,
+        type=type,
+        next_step=step,
+        due_at=_moment(due),
+        attempt=attempt,
+        reason=reason,
+        traceback=trace,
+        worker=worker,
+        data=legible(data),
+        edited=bool(edited),
+        parked_at=datetime.fromisoformat(parked),
+        failed_at=datetime.fromisoformat(failed),
+    )
 
 
 def waiting(log: Log, letter: DeadLetter) -> Steps[list[Recorded[Any]]]:
@@ -282,6 +281,8 @@ def decide(
     reason: str,
     dry_run: bool,
     progress: Progress | None = None,
+    limit: int = ALL,
+    behind: tuple[int, str] = (0, ""),
 ) -> Steps[list[DeadLetter]]:
     """Say what happens next with every parked event that matches; return them in the log's order.
 
@@ -290,7 +291,7 @@ def decide(
     is recorded later. The order of a key is kept in every case. Each decision is written to the audit table, with the
     ids of what is dropped.
     """
-    letters = yield from dead_letters(log, filter)
+    letters = yield from dead_letters(log, filter, limit, behind)
     if dry_run:
         return letters
     sql = log.dialect.sql
@@ -355,9 +356,13 @@ def _audit(log: Log, letter: DeadLetter, action: str, actor: str, reason: str, d
     )
 
 
-def audit(log: Log, limit: int, subscription: str | None, event_id: str | None) -> Steps[list[AuditEntry]]:
-    """Return what operators did, the latest first: all of it, or that to one subscription or one event."""
-    rows = yield log.dialect.sql["audit"](limit=limit, subscription=subscription, event_id=event_id)
+def audit(
+    log: Log, limit: int, subscription: str | None, event_id: str | None, key: str | None = None, before: int = ALL
+) -> Steps[list[AuditEntry]]:
+    """Return what operators did, the latest first: all of it, or that to one subscription, one key or one event."""
+    rows = yield log.dialect.sql["audit"](
+        limit=limit, subscription=subscription, event_id=event_id, key=key, before=before
+    )
     return [AuditEntry(*row) for row in rows]
 
 

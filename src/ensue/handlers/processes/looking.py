@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -14,8 +14,9 @@ from ensue.events import Event
 from ensue.handlers.carrying import Do, Work
 from ensue.handlers.processes.keeping import Run, Status, Undo, lock, owner_of, text
 from ensue.handlers.timers import Timer, drop_timers, timers_of
-from ensue.log import Log, Steps
+from ensue.log import Log, Steps, iso
 
+_END = datetime(9999, 1, 1, tzinfo=UTC)
 _undo = msgspec.json.Decoder(list[Undo]).decode
 
 
@@ -64,6 +65,17 @@ def processes(
 ) -> Steps[list[ProcessSeen]]:
     """Return the processes that match, those that moved last first."""
     rows = yield log.dialect.sql["processes"](process=process, key=key, status=status, limit=limit)
+    return [_seen(row) for row in rows]
+
+
+def begun(
+    log: Log, process: str, status: Status, limit: int, before: tuple[datetime, str] | None
+) -> Steps[list[ProcessSeen]]:
+    """Return processes of a name and a status, those that began last first, before a (moment, key)."""
+    moment, key = before or (_END, "")
+    rows = yield log.dialect.sql["processes_begun"](
+        process=process, status=status, before=iso(moment), behind=key, limit=limit
+    )
     return [_seen(row) for row in rows]
 
 
