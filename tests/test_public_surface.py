@@ -50,6 +50,7 @@ ERRORS = {
     "BrokerError",
     "BrokerRefused",
     "BrokerUnavailable",
+    "ConsoleRefused",
     "ContractBroken",
     "DatabaseUnavailable",
     "DeclarationError",

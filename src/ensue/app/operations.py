@@ -28,6 +28,7 @@ from ensue.subscriptions.operating import (
     Progress,
     Standing,
     WorkerSeen,
+    alive,
     audit,
     clock,
     dead_letters,
@@ -149,6 +150,11 @@ class Operations:
         found: list[WorkerSeen] = self._do(workers(self._log))
         return found
 
+    def alive(self) -> list[str]:
+        """Return the workers that hold a lease or have been heard of lately."""
+        found: list[str] = self._do(alive(self._log))
+        return found
+
     def clock_skew(self) -> float:
         """Return how far this machine's clock is ahead of the database's, in seconds."""
         found: float = self._do(clock(self._log))
@@ -261,4 +267,3 @@ class Operations:
         steps = repartition(self._log, subscription, partitions, actor=actor, reason=reason)
         found: int = self._change(steps)
         return found
-

@@ -139,7 +139,8 @@ class Replays:
         """Make a build beside the live one, or find the one that was begun and not finished; it is not built yet.
 
         `copied`: it begins with what the live one holds, for keys of it to be repaired, instead of with nothing. A new
-        one is written to the audit if there is an `actor`. Raises `UnknownName`; `ProjectionError` if nothing is live yet, `DeclarationError` if tables cannot be made.
+        one is written to the audit if there is an `actor`. Raises `UnknownName`; `ProjectionError` if nothing is live
+        yet, `DeclarationError` if tables cannot be made.
         """
         declared = self._projection(projection)
 

@@ -12,6 +12,7 @@ import typer
 
 from ensue.cli import (
     asking,
+    consoling,
     contracts,
     dead,
     diffing,
@@ -60,7 +61,20 @@ def root(
         raise typer.Exit
 
 
-for room in (working, tailing, looking, tracing, diffing, asking, mapping, replaying, steering, pruning, doctor):
+for room in (
+    working,
+    tailing,
+    looking,
+    tracing,
+    diffing,
+    asking,
+    mapping,
+    replaying,
+    steering,
+    pruning,
+    doctor,
+    consoling,
+):
     room.add_to(cli)
 cli.add_typer(contracts.contracts, name="contracts", short_help="Keep the contracts with other services.")
 cli.add_typer(events.events, name="events", short_help="Look at stored events.")

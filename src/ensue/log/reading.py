@@ -93,9 +93,7 @@ def legible(stored: str | bytes | None) -> str | None:
         return _ILLEGIBLE + stored.decode("utf-8", "backslashreplace")
 
 
-def _call(
-    dialect: Dialect, selection: Selection, limit: int, columns: str = _COLUMNS, *, latest: bool = False
-) -> Call:
+def _call(dialect: Dialect, selection: Selection, limit: int, columns: str = _COLUMNS, *, latest: bool = False) -> Call:
     postgres = isinstance(dialect, Postgres)
     moment = "cast(cast(:{} as text) as timestamptz)" if postgres else ":{}"
     conditions = ["position > :after"]

@@ -49,9 +49,7 @@ def _fault(group: tuple[str, str, str], rows: list[Sequence[Any]]) -> Fault:
         number = _hour(hour)
         hours[number] = hours.get(number, 0) + count
     subscription, type, fault = group
-    return Fault(
-        subscription=subscription, type=type, fault=fault, waiting=waiting, retrying=retrying, hours=hours
-    )
+    return Fault(subscription=subscription, type=type, fault=fault, waiting=waiting, retrying=retrying, hours=hours)
 
 
 def _hour(stored: int | str) -> int:

@@ -1,4 +1,4 @@
-"""How much flows: events that were recorded, and events that subscriptions have passed, between two looks at the log."""
+"""How much flows between two looks at the log: what was recorded, and what subscriptions have passed."""
 
 from __future__ import annotations
 
@@ -34,10 +34,7 @@ def flow(log: Log, since: int, head: int, checkpoints: Mapping[str, tuple[tuple[
     share = (head - since) / (head - first) if head > first else 1.0
     recorded = yield sql["recorded_between"](after=first, until=head)
     asked: list[tuple[str, str, int, int]] = [
-        (name, type, then, now)
-        for name, (types, then, now) in checkpoints.items()
-        if now > then
-        for type in types
+        (name, type, then, now) for name, (types, then, now) in checkpoints.items() if now > then for type in types
     ]
     passed: Any = (yield sql["passed"](rows=_json(asked).decode(), most=_MOST)) if asked else []
     return Flow(

@@ -19,6 +19,8 @@ Progress = Callable[[int, int], None]
 """Is told how much is done, and of how much."""
 
 _PAGE = 1000
+_HEARD_WITHIN = 15.0
+"""Seconds. A worker says that it lives three times per lease; a longer lease counts by itself."""
 ALL = 2**62
 """No limit."""
 _json = msgspec.json.Encoder().encode
@@ -302,8 +304,8 @@ def decide(
         dropped = [letter.id] if decision in ("skip", "discard") else []
         until = None
         if decision == "discard":
-            behind, until = yield from _all_waiting(log, letter)
-            dropped += behind
+            queue, until = yield from _all_waiting(log, letter)
+            dropped += queue
         taken = yield sql["decide"](
             subscription=letter.subscription,
             key=letter.key,
@@ -400,6 +402,13 @@ class WorkerSeen(msgspec.Struct, frozen=True, kw_only=True):
 def workers(log: Log) -> Steps[list[WorkerSeen]]:
     """Return the workers that have lived lately."""
     return [WorkerSeen(id=id, seconds=seconds) for id, seconds in (yield log.dialect.sql["workers"]())]
+
+
+def alive(log: Log) -> Steps[list[str]]:
+    """Return the workers that hold a lease or have been heard of lately."""
+    rows = yield log.dialect.sql["progress"]()
+    holding = {row[5] for row in rows if row[5] is not None and not row[7]}
+    return sorted(holding | {each.id for each in (yield from workers(log)) if each.seconds < _HEARD_WITHIN})
 
 
 def clock(log: Log) -> Steps[float]:
