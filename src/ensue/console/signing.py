@@ -61,6 +61,10 @@ def routes(console: Entrance) -> list[Route]:
         return response
 
     async def sign_out(request: Request) -> Response:
+        try:
+            check_origin(request)
+        except ConsoleRefused as error:
+            return form(request, str(error), 403)
         root = root_of(request)
         response = RedirectResponse(f"{root}/sign-in", status_code=303)
         response.delete_cookie(COOKIE, path=root or "/")

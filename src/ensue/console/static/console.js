@@ -40,6 +40,10 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
+function clock(seconds) {
+  return new Date(seconds * 1000).toISOString().slice(11, 19);
+}
+
 function chart(place) {
   if (typeof uPlot === "undefined") return;
   const points = [[], [], []];
@@ -56,9 +60,9 @@ function chart(place) {
     plot = new uPlot(
       {
         width: place.clientWidth, height: 170, cursor: { y: false },
-        scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
-        axes: [axis({ space: 90 }), axis({ size: 55 })],
-        series: [{ label: "at" }, series("recorded in a second", "--accent"), series("handled in a second", "--second", [6, 3])],
+        scales: { x: { range: (_, low, high) => [Math.min(low, high - 60), high] }, y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
+        axes: [axis({ space: 90, values: (_, moments) => moments.map(clock) }), axis({ size: 55 })],
+        series: [{ label: "at", value: (_, moment) => (moment == null ? "" : clock(moment)) }, series("recorded in a second", "--accent"), series("handled in a second", "--second", [6, 3])],
       },
       points, place,
     );

@@ -23,12 +23,10 @@ def edit(visit: Visit) -> Page:
         new = given
         try:
             new = pretty(compact(given))
-            decode(letter.type, compact(given))
-            lines = difference(old, new)
+            wrong = _fault(letter.type, new)
+            lines = [] if wrong else difference(old, new)
         except msgspec.ValidationError as error:
             wrong = str(error)
-        except Exception as error:  # noqa: BLE001 whatever the class raises is shown
-            wrong = f"{letter.type} does not take these contents: {error}"
     return Page(
         "edit_part.html" if visit.partial else "edit.html",
         {
@@ -41,3 +39,12 @@ def edit(visit: Visit) -> Page:
             "reason": visit.form.get("reason", ""),
         },
     )
+
+
+def _fault(type: str, data: str) -> str:
+    """Say why the class of an event does not take contents; nothing if it does."""
+    try:
+        decode(type, data)
+    except Exception as error:  # noqa: BLE001 whatever the class raises is shown
+        return f"{type} does not take these contents: {error}"
+    return ""
