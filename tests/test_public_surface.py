@@ -52,6 +52,7 @@ ERRORS = {
     "BrokerError",
     "BrokerRefused",
     "BrokerUnavailable",
+    "ConsoleRefused",
     "ContractBroken",
     "DatabaseUnavailable",
     "DeclarationError",

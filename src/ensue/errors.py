@@ -42,6 +42,7 @@ EnsueError
 │   ├── BrokerUnavailable        it did not answer: later, perhaps
 │   ├── BrokerRefused            it answered: somebody has to mend something
 │   └── NotPrepared              a receiver has nothing there yet that keeps messages for it
+├── ConsoleRefused               the console cannot be opened like this, or the visitor may not do that
 └── Permanent                    raised by handlers: trying again is no use
 """
 
@@ -301,6 +302,10 @@ class NotPrepared(BrokerError):
         self.made = made
         """What was made for the others, by receiver."""
         super().__init__("\n".join(f"receiver {name} is not prepared: {why}" for name, why in failures.items()))
+
+
+class ConsoleRefused(EnsueError):
+    """The console cannot be opened like this, or whoever asks may not do that."""
 
 
 class Permanent(EnsueError):

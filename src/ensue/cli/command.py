@@ -12,6 +12,7 @@ import typer
 
 from ensue.cli import (
     asking,
+    consoling,
     contracts,
     dead,
     diffing,
@@ -77,6 +78,7 @@ for room in (
     sealing,
     forgetting,
     doctor,
+    consoling,
 ):
     room.add_to(cli)
 cli.add_typer(contracts.contracts, name="contracts", short_help="Keep the contracts with other services.")

@@ -11,7 +11,6 @@ import msgspec
 
 from ensue.cli.output import ago, count, is_outage, line, span, until
 from ensue.cli.target import Target, address
-from ensue.cli.workers import alive
 from ensue.contracts import check_contracts
 from ensue.errors import ContractBroken, NotMigrated, UnusableContract
 from ensue.log import Sqlite
@@ -60,7 +59,7 @@ def examine(target: Target) -> Iterator[Finding]:
     yield from _contracts(target)
     yield from _clock(target)
     standings = operations.standings()
-    workers = alive(operations)
+    workers = operations.alive()
     yield from _declarations(target, standings)
     yield from _workers(target, standings, workers)
     yield from _leases(target, standings, workers)

@@ -170,7 +170,7 @@ def _plan(log: Log, wanted: Order, run: str) -> Steps[Pruning]:
     complete = yield from log.horizon()
     until = min((yield from log.position_at(moment)), complete) - 1
     found: list[Prunable] = []
-    for type in wanted.types or (yield from _stored_types(log)):
+    for type in wanted.types or (yield from log.stored_types()):
         cls = find_class(type)
         if cls is not None and cls.__kind__ is Kind.SOURCED:
             continue
@@ -201,10 +201,6 @@ def _moment(log: Log, older_than: Age) -> Steps[datetime]:
         return older_than.astimezone(UTC)
     now = datetime.fromisoformat((yield Call(log.dialect.sql["clock"]))[0][0])
     return now - timedelta(seconds=seconds(older_than))
-
-
-def _stored_types(log: Log) -> Steps[list[str]]:
-    return [type for (type,) in (yield Call(log.dialect.sql["stored_types"]))]
 
 
 def _needs(log: Log, position: int) -> Steps[list[Need]]:

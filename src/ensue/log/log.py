@@ -150,6 +150,14 @@ class Log:
         """Read the first events of a selection, in position order, whether or not the log is complete there."""
         return read_batch(self.dialect, self.personal, selection, limit)
 
+    def latest(self, selection: Selection, limit: int) -> Steps[list[Recorded[Any]]]:
+        """Read the latest events of a selection, the last first, whether or not the log is complete there."""
+        return read_batch(self.dialect, selection, limit, latest=True)
+
+    def stored_types(self) -> Steps[list[str]]:
+        """Return every wire type that there is an event of."""
+        return [type for (type,) in (yield Call(self.dialect.sql["stored_types"]))]
+
     def position_at(self, moment: datetime) -> Steps[int]:
         """Return the first position of what was recorded at a moment or later, now and for ever.
 

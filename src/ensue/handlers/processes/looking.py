@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -16,8 +16,9 @@ from ensue.handlers.processes.keeping import Run, Status, Undo, lock, owner_of, 
 from ensue.handlers.processes.process import stored_as
 from ensue.handlers.timers import Timer, drop_timers, timers_of
 from ensue.keys import Ring
-from ensue.log import Log, Steps
+from ensue.log import Log, Steps, iso
 
+_END = datetime(9999, 1, 1, tzinfo=UTC)
 _undo = msgspec.json.Decoder(list[Undo]).decode
 
 
@@ -71,6 +72,18 @@ def processes(
 
 
 _STATE = 5
+
+
+def begun(
+    log: Log, process: str, status: Status, limit: int, before: tuple[datetime, str] | None
+) -> Steps[list[ProcessSeen]]:
+    """Return processes of a name and a status, those that began last first, before a (moment, key)."""
+    moment, key = before or (_END, "")
+    rows = yield log.dialect.sql["processes_begun"](
+        process=process, status=status, before=iso(moment), behind=key, limit=limit
+    )
+    ring = yield from log.personal.ring([row[_STATE] for row in rows] if log.personal.vault.used else [])
+    return [_seen(row, ring) for row in rows]
 
 
 def _seen(row: Sequence[Any], ring: Ring) -> ProcessSeen:
