@@ -152,7 +152,7 @@ class Log:
 
     def latest(self, selection: Selection, limit: int) -> Steps[list[Recorded[Any]]]:
         """Read the latest events of a selection, the last first, whether or not the log is complete there."""
-        return read_batch(self.dialect, selection, limit, latest=True)
+        return read_batch(self.dialect, self.personal, selection, limit, latest=True)
 
     def stored_types(self) -> Steps[list[str]]:
         """Return every wire type that there is an event of."""

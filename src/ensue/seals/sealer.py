@@ -9,15 +9,17 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ensue.errors import DatabaseUnavailable, DeclarationError, SealError
+from ensue.events import Recorded
 from ensue.handlers.carrying import Carrier, Work
 from ensue.handlers.threads import in_thread
 from ensue.log import Log, Steps, passes
 from ensue.seals.keys import SigningKey, public_keys, signing_key
 from ensue.seals.sealing import extend, sign
 from ensue.seals.targets import Party, Target, target
-from ensue.subscriptions import Applies, Carry, Chore, Delivery, Subscription
+from ensue.subscriptions import Applies, Carry, Chore, Subscription
 
 logger = logging.getLogger("ensue")
 
@@ -125,11 +127,9 @@ class Sealing:
         self._carrier = Carrier(log, NAME, asynchronous=False)
         bell.added(1)  # perhaps another worker has left something unsigned
 
-    async def apply(
-        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], *, careful: bool
-    ) -> None:
+    async def apply(self, rows: Sequence[Recorded[Any]], progress: Callable[[], Steps[None]], *, careful: bool) -> None:
         def work() -> Work[int]:
-            added = (yield extend(self._log, deliveries[-1].recorded.position)) if deliveries else 0
+            added = (yield extend(self._log, rows[-1].position)) if rows else 0
             yield progress()
             return added
 
