@@ -191,8 +191,10 @@ class BareRabbitMQ:
             self._arrived = asyncio.Queue()
             await self._queue.consume(self._arrived.put)
         found = [await self._arrived.get()]
-        while len(found) < most and not self._arrived.empty():
-            found.append(self._arrived.get_nowait())
+        with suppress(TimeoutError):  # so many small transactions as messages come one by one would be slower
+            async with asyncio.timeout(0.01):
+                while len(found) < most:
+                    found.append(await self._arrived.get())
         self._last = found[-1]
         return [each.body for each in found]
 

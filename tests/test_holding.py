@@ -1,4 +1,4 @@
-"""What operators see of a subscription that is held, since what its handler needs is away."""
+"""What operators see of a subscription that is held, since what it needs is away."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ensue.subscriptions.leasing import Claimed, Lease
 from ensue.subscriptions.operating import Held, Standing
 from ensue.subscriptions.runner import Runner
 from tests.broker_servers import OwnRedis
-from tests.patience import until, until_sync
+from tests.patience import PATIENCE, until, until_sync
 from tests.shop import Shop, open_shop
 
 
@@ -90,6 +90,39 @@ def test_a_relay_whose_broker_is_down_is_seen_until_it_is_back(
     assert standing(shop, "relay")["held"] is None
     assert "waits for" not in shop.good("lag").out
     assert not [each for each in shop("doctor", "--json").json["findings"] if each["check"] == "held"]
+
+
+# --- a receiver whose broker is down
+
+
+def test_a_receiver_whose_broker_is_down_is_seen_until_it_is_back(
+    shop: Shop, redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.write(f"{shop.text}\napp.inbox({redis.url!r}, Placed)\n")
+    shop.good("migrate", "--no-brokers")
+    worker = shop.start("run", "shop:app")
+    until_sync(lambda: standing(shop, "inbox")["state"] == "held")
+    first = standing(shop, "inbox")["held"]
+    assert first["reason"].startswith(f"its broker cannot be reached: redis://127.0.0.1:{redis.port}")
+    assert "Connect" in first["reason"]
+    until_sync(lambda: standing(shop, "inbox")["held"]["again_at"] > first["again_at"])
+    assert standing(shop, "inbox")["held"]["since"] == first["since"]
+
+    assert "its broker cannot be reached" in shop.good("lag").out
+    monkeypatch.setattr(findings, "HELD", 0.0)
+    done = shop("doctor")
+    assert done.code == 1
+    assert "inbox has been held for" in done.out
+    assert "its broker cannot be reached" in done.out
+    assert "0 events wait" not in done.out
+
+    worker.terminate()
+    worker.communicate(timeout=PATIENCE)
+    redis.start_now()
+    assert standing(shop, "inbox")["held"]["since"] == first["since"]
+    shop.start("run", "shop:app")
+    until_sync(lambda: standing(shop, "inbox")["held"] is None)
+    assert standing(shop, "inbox")["state"] == "up to date"
 
 
 # --- any handler

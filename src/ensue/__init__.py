@@ -15,6 +15,7 @@ from ensue.events import (
     context,
     upcast,
 )
+from ensue.events.personal import Personal, personal
 from ensue.handlers.processes import Process, moves, starts
 from ensue.handlers.timers import Timer
 from ensue.log import ANY, NO_STREAM
@@ -36,6 +37,7 @@ __all__ = [
     "Metadata",
     "Park",
     "PastEvent",
+    "Personal",
     "Process",
     "Receipt",
     "Recorded",
@@ -47,6 +49,7 @@ __all__ = [
     "errors",
     "evolves",
     "moves",
+    "personal",
     "starts",
     "upcast",
 ]

@@ -32,6 +32,7 @@ from ensue.handlers.processes import ProcessManager
 from ensue.handlers.projections import Build, Projection, resolve, subscription_of
 from ensue.handlers.timers import Alarm, Schedule
 from ensue.log import Log, Steps
+from ensue.seals import Bell, Sealer
 from ensue.subscriptions import Backoff, Cursors, Start, Subscription
 
 if TYPE_CHECKING:
@@ -131,6 +132,9 @@ class Declarations:
     schedules: dict[str, Schedule] = field(default_factory=dict[str, Schedule])
     alarm: Alarm = field(default_factory=Alarm)
     """Is told of timers that are due soon."""
+    sealer: Sealer | None = None
+    bell: Bell = field(default_factory=Bell)
+    """Is told of events that have been hashed and not yet signed."""
 
     def handler_of(self, command: type[Command]) -> str | None:
         """Return the name of a command's handler, None if it has none."""

@@ -14,6 +14,7 @@ from ensue.handlers.processes import Keys, Process, ProcessManager, Surroundings
 from ensue.handlers.projections import listen
 from ensue.handlers.timers import Schedule, Ticking, Timer, When, drop_timers, firing, set_timers, setting, ticking
 from ensue.log import AsyncConnection, Log, Steps, SyncConnection
+from ensue.seals import signing
 from ensue.subscriptions import Backoff, Chore, Start
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ class Timing(Processing):
         Raises what `record` raises, and `DeclarationError` for what is no time or no name.
         """
         check_timer(self.declarations, event)
-        prepared = setting(when, event, name=name)
+        with self._log.traced():
+            prepared = setting(when, event, name=name)
         if prepared.at is None:
             self.declarations.alarm.due_in(prepared.seconds)
 
@@ -188,7 +190,12 @@ def surroundings(log: Log, declarations: Declarations, record: Callable[..., Any
 def chores(log: Log, declarations: Declarations) -> list[Chore]:
     """Return what a worker has to do beside its subscriptions."""
     schedules = tuple(declarations.schedules.values())
-    return [firing(log, declarations.alarm), *([ticking(log, schedules)] if schedules else [])]
+    found = [firing(log, declarations.alarm)]
+    if schedules:
+        found.append(ticking(log, schedules))
+    if declarations.sealer is not None:
+        found.append(signing(log, declarations.sealer, declarations.bell))
+    return found
 
 
 def recorded(manager: ProcessManager) -> tuple[type[Event], ...]:

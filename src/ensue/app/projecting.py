@@ -18,6 +18,7 @@ from ensue.handlers import Function, name_of
 from ensue.handlers.projections import Clear, Projection, listen, live_build, table_names
 from ensue.log import Log, Steps
 from ensue.subscriptions import Backoff, seconds
+from ensue.subscriptions.parking import PLACE
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -222,8 +223,9 @@ def _reached(log: Log, receipt: Receipt, projection: str) -> Steps[bool]:
         return False
     ids = _json(receipt.id_texts).decode()
     for key, position, reason in (yield sql["parked_before"](subscription=build.cursor, ids=ids)):
+        why = (yield from log.personal.tell({key: (reason, PLACE)}))[key]
         raise NotReached(
-            f"projection {projection!r} has set key {key!r} aside at position {position}: {reason}; "
+            f"projection {projection!r} has set key {key!r} aside at position {position}: {why}; "
             "`ensue dead show` tells more"
         )
     return True

@@ -133,11 +133,14 @@ class Replays:
 
     # --- building
 
-    def begin(self, projection: str, *, copied: bool = False, partitions: int | None = None) -> Build:
+    def begin(
+        self, projection: str, *, copied: bool = False, partitions: int | None = None, actor: str = "", reason: str = ""
+    ) -> Build:
         """Make a build beside the live one, or find the one that was begun and not finished; it is not built yet.
 
-        `copied`: it begins with what the live one holds, for keys of it to be repaired, instead of with nothing.
-        Raises `UnknownName`; `ProjectionError` if nothing is live yet, `DeclarationError` if tables cannot be made.
+        `copied`: it begins with what the live one holds, for keys of it to be repaired, instead of with nothing. A new
+        one is written to the audit if there is an `actor`. Raises `UnknownName`; `ProjectionError` if nothing is live
+        yet, `DeclarationError` if tables cannot be made.
         """
         declared = self._projection(projection)
 
@@ -154,6 +157,8 @@ class Replays:
             yield from register(self._log, (yield from self._only(cursor)))
             if copied:
                 yield from copy(self._log, live, build)
+            if actor:
+                yield from _audit(self._log, build.cursor, "replay into a shadow", actor, reason)
             return build
 
         build: Build = self._change(make())

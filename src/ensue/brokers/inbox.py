@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ import msgspec
 
 from ensue.brokers.messages import Received
 from ensue.errors import DeclarationError, Permanent
-from ensue.events import Event, Kind, Metadata, Written, new_id, restored
+from ensue.events import DONE, Event, Kind, Metadata, Observer, Seen, Written, new_id, restored
 from ensue.handlers import Function, in_thread
 from ensue.log import Call, Log, Steps
 
@@ -42,7 +42,7 @@ class _Do:
 
     function: Function
     event: Event
-    metadata: Metadata
+    message: Received
     timeout: float | None
 
 
@@ -61,7 +61,7 @@ class Calling:
     def steps(self, messages: Sequence[Received]) -> Taking:
         for message in messages:
             for event in message.events:
-                yield _Do(self._function, event, message.metadata, self._timeout)
+                yield _Do(self._function, event, message, self._timeout)
 
 
 class Recording:
@@ -126,11 +126,11 @@ class Inbox:
                 direct.append(each)
         yield from self._effect.steps(direct)
         if later:
-            yield _append(self._log, [self._noted(each) for each in later])
+            yield self._append_noted(later)
 
     def _diverting(self, messages: Sequence[Received]) -> Taking:
         if fresh := (yield from self._mark(messages)):
-            yield _append(self._log, [self._noted(each) for each in fresh])
+            yield self._append_noted(fresh)
 
     def _finishing(self, message: Received, mark: str) -> Taking:
         if (yield self._receive([["", mark]])):
@@ -154,10 +154,18 @@ class Inbox:
         sql = self._log.dialect.sql["waiting_keys"]
         return (yield sql(keys=_json(keys).decode(), subscription=self.name, type=self.type))
 
-    def _noted(self, message: Received) -> Written:
-        about = message.metadata
+    def _append_noted(self, messages: Sequence[Received]) -> Steps[Any]:
+        written: list[Written] = []
+        for each in messages:
+            written.append((yield from self._noted(each)))  # noqa: PERF401 yields
+        return (yield from _append(self._log, written))
+
+    def _noted(self, message: Received) -> Steps[Written]:
+        about, id = message.metadata, new_id()
+        if (secret := message.concealing(id)) is not None:
+            message = message.concealed((yield from self._log.personal.conceal_one(secret, masking=True)))
         return Written(
-            new_id(),
+            id,
             self.type,
             Kind.DOMAIN,
             msgspec.Raw(message.written_down()),
@@ -180,7 +188,7 @@ class Inbox:
                 "give it an async one, or make the handler sync"
             )
         async with context as via:
-            await _drive_async(make(), self._log, via)
+            await self._drive_async(make(), via)
 
     def _carry_directly(self, make: Callable[[], Taking]) -> None:
         context = self._transaction()
@@ -190,42 +198,59 @@ class Inbox:
                 "give it a sync one, or make the handler async"
             )
         with context as via:
-            _drive(make(), self._log, via)
+            self._drive(make(), via)
+
+    def _drive(self, taking: Taking, via: Any) -> None:
+        value: Any = None
+        try:
+            while True:
+                step = taking.send(value)
+                if isinstance(step, _Do):
+                    with self._around(step):
+                        value = step.function.directly(step.event, via)
+                    if inspect.isawaitable(value):
+                        _close(value)
+                        raise Permanent(
+                            f"{step.function.label!r} is called as a sync function and returned an awaitable: make it "
+                            "async def, so that it is awaited"
+                        )
+                else:
+                    value = self._log.run(step, via)
+        except StopIteration:
+            return
+
+    async def _drive_async(self, taking: Taking, via: Any) -> None:
+        value: Any = None
+        try:
+            while True:
+                step = taking.send(value)
+                if isinstance(step, _Do):
+                    with self._around(step):
+                        async with asyncio.timeout(step.timeout):
+                            value = await step.function.directly(step.event, via)
+                else:
+                    value = await self._log.run(step, via)
+        except StopIteration:
+            return
+
+    def _around(self, step: _Do) -> AbstractContextManager[None]:
+        """Return what is around a call of the user's function."""
+        metadata, observer = step.message.metadata, self._log.observer
+        return restored(metadata) if observer is None else _observed(observer, self.name, step.message, metadata)
 
 
-def _drive(taking: Taking, log: Log, via: Any) -> None:
-    value: Any = None
-    try:
-        while True:
-            step = taking.send(value)
-            if isinstance(step, _Do):
-                with restored(step.metadata):
-                    value = step.function.directly(step.event, via)
-                if inspect.isawaitable(value):
-                    _close(value)
-                    raise Permanent(
-                        f"{step.function.label!r} is called as a sync function and returned an awaitable: make it "
-                        "async def, so that it is awaited"
-                    )
-            else:
-                value = log.run(step, via)
-    except StopIteration:
-        return
+@contextmanager
+def _observed(observer: Observer, name: str, message: Received, metadata: Metadata) -> Generator[None]:
+    with restored(metadata), observer.process(name, [seen_message(message)]) as act:
+        yield
+        act.end([DONE])
 
 
-async def _drive_async(taking: Taking, log: Log, via: Any) -> None:
-    value: Any = None
-    try:
-        while True:
-            step = taking.send(value)
-            if isinstance(step, _Do):
-                with restored(step.metadata):
-                    async with asyncio.timeout(step.timeout):
-                        value = await step.function.directly(step.event, via)
-            else:
-                value = await log.run(step, via)
-    except StopIteration:
-        return
+def seen_message(message: Received) -> Seen:
+    """Return what an observer sees of a message."""
+    about, found = message.metadata, message.message
+    type = found.type if found is not None else ""
+    return Seen(message.id, type, message.key, about.correlation_id, about.traceparent)
 
 
 def _close(awaitable: Any) -> None:
@@ -235,7 +260,10 @@ def _close(awaitable: Any) -> None:
 
 
 def _append(log: Log, written: list[Written]) -> Steps[Any]:
-    return log.dialect.append(written, stream=None, expected=None, dedupe=None, log=log.place.app, rule="off")
+    ready = yield from log.personal.conceal(written)
+    return (
+        yield from log.dialect.append(ready, stream=None, expected=None, dedupe=None, log=log.place.app, rule="off")
+    )
 
 
 def _written(message: Received, event: Event) -> Written:

@@ -81,7 +81,7 @@ def receiver(
     async def handle(delivery: Delivery) -> None:
         """Handle a message that was recorded because it could not be handled directly."""
         recorded = delivery.recorded
-        await inbox.finish(read_again(recorded.data, wanted, name), recorded.id_text)
+        await inbox.finish(read_again(recorded, wanted, name), recorded.id_text)
 
     def beside(first_slot: int, last_slot: int) -> Receiving:
         held = origin.held(first_slot, last_slot)

@@ -9,14 +9,15 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ensue.brokers.broker import Broker, Consumer, Incoming, partition_topic
-from ensue.brokers.inbox import Inbox, forget
+from ensue.brokers.inbox import Inbox, forget, seen_message
 from ensue.brokers.messages import Received, read
-from ensue.errors import BrokerError, DeclarationError, EnsueError
+from ensue.errors import BrokerError, BrokerRefused, BrokerUnavailable, DeclarationError, EnsueError
+from ensue.events import DONE
 from ensue.log import Log
-from ensue.subscriptions import edges
+from ensue.subscriptions import Condition, edges
 
 logger = logging.getLogger("ensue")
 
@@ -25,6 +26,7 @@ _WAIT = 1.0
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _FORGET_EVERY = 60.0
+_WELL = Condition(None, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,13 @@ class Receiving:
                 watching.cancel()
                 await asyncio.wait([watching])
 
+    @property
+    def condition(self) -> Condition | None:
+        """Why one of them receives nothing; none of them is known to be well before all are."""
+        found = [line.condition for line in self._lines]
+        waiting = [each for each in found if each is not None and each.reason is not None]
+        return waiting[0] if waiting else None if None in found else _WELL
+
     def pause(self, paused: bool) -> None:
         """Fetch nothing more, or go on."""
         for line in self._lines:
@@ -83,6 +92,14 @@ class Receiving:
     async def stop(self, grace: float) -> None:
         """Commit what is in hand, and leave the rest to the broker."""
         await asyncio.gather(*(line.stop(grace) for line in self._lines))
+
+
+class _Batch(NamedTuple):
+    """Messages as they came and as they were read, and who acknowledges them."""
+
+    consumer: Consumer
+    messages: list[Incoming]
+    received: list[Received]
 
 
 class Line:
@@ -94,12 +111,19 @@ class Line:
         self._log = log
         self._topics = topics
         self._group = group
+        self.condition: Condition | None = None
+        """Why it receives nothing; None as long as it has not tried."""
         self._consumer: Consumer | None = None
         self._stopping = asyncio.Event()
         self._going = asyncio.Event()
         self._going.set()
         self._task: asyncio.Task[None] | None = None
-        self._fetching: asyncio.Task[tuple[Consumer, list[Incoming]]] | None = None
+        self._fetching: asyncio.Task[_Batch] | None = None
+        """What is waited for, or was waited for last."""
+        self._ahead: asyncio.Task[_Batch] | None = None
+        """What is fetched while the batch before it is taken in."""
+        self._acknowledging: asyncio.Task[None] | None = None
+        """What is acknowledged while the batch behind it is taken in."""
         self._forgotten_at = time.monotonic()
 
     # --- working
@@ -112,39 +136,60 @@ class Line:
             while await self._may_go_on():
                 try:
                     await self._round()
-                    pause = _FIRST_PAUSE
+                    pause, self.condition = _FIRST_PAUSE, _WELL
                 except (DeclarationError, asyncio.CancelledError):
                     raise
                 except Exception as error:  # noqa: BLE001 said, and tried again: nothing was acknowledged
-                    what = str(error) if isinstance(error, EnsueError) else f"{type(error).__name__}: {error}"
-                    logger.warning("%s: %s; again in %.1f s", self._inbox.name, what, pause)
+                    delay = pause * random.uniform(0.5, 1.0)
+                    self.condition = Condition(_in_words(error), asyncio.get_running_loop().time() + delay)
+                    logger.warning("%s: %s; again in %.1f s", self._inbox.name, self.condition.reason, delay)
                     await self._let_go()
-                    await self._rest(pause * random.uniform(0.5, 1.0))
+                    await self._rest(delay)
                     pause = min(_LONGEST_PAUSE, pause * 2)
         finally:
             await self._let_go()
 
     async def _may_go_on(self) -> bool:
-        await self._going.wait()
+        if self._ahead is None:  # what has been fetched is committed first, before a pause too
+            await self._going.wait()
         return not self._stopping.is_set()
 
     async def _round(self) -> None:
-        self._fetching = asyncio.ensure_future(self._fetch())
+        """Take a batch in, then acknowledge it.
+
+        As long as there seems to be more, the next one is fetched and the last one acknowledged meanwhile.
+        """
+        self._fetching, self._ahead = self._ahead or asyncio.ensure_future(self._fetch()), None
         try:
-            consumer, messages = await self._fetching
+            batch = await self._fetching
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self._stopping.is_set() or task is None or task.cancelling():
                 raise
             return  # it was told to stop: what was on its way is not acknowledged, and goes to the next reader
-        if messages:
-            await self._inbox.take([self._read(each) for each in messages])
-            await consumer.acknowledge(messages)
+        if batch.messages:
+            if len(batch.messages) == self._source.batch and self._going.is_set():
+                self._ahead = asyncio.ensure_future(self._fetch())
+            await self._take(batch.received)
+            await self._acknowledged()
+            self._acknowledging = asyncio.ensure_future(batch.consumer.acknowledge(batch.messages))
+            if self._ahead is None:
+                await self._acknowledged()
         if time.monotonic() - self._forgotten_at > _FORGET_EVERY:
             await self._forget()
 
-    async def _fetch(self) -> tuple[Consumer, list[Incoming]]:
-        """Fetch, from a consumer that is opened if need be."""
+    async def _take(self, messages: list[Received]) -> None:
+        observer = self._log.observer
+        if observer is None:
+            await self._inbox.take(messages)
+            return
+        system = self._source.broker.protocol
+        with observer.receive(self._inbox.name, system, [seen_message(each) for each in messages]) as act:
+            await self._inbox.take(messages)
+            act.end([DONE] * len(messages))
+
+    async def _fetch(self) -> _Batch:
+        """Fetch, from a consumer that is opened if need be, and read what has come."""
         if self._consumer is None:
             consumer = self._source.broker.consumer(self._topics, self._group)
             try:
@@ -153,10 +198,15 @@ class Line:
                 await consumer.close()
                 raise
             self._consumer = consumer
-        return self._consumer, await self._consumer.fetch(self._source.batch, _WAIT)
+        consumer, source = self._consumer, self._source
+        messages = await consumer.fetch(source.batch, _WAIT)
+        received = [read(each, source.broker.binding, source.wanted, self._inbox.name) for each in messages]
+        return _Batch(consumer, messages, received)
 
-    def _read(self, incoming: Incoming) -> Received:
-        return read(incoming, self._source.broker.binding, self._source.wanted, self._inbox.name)
+    async def _acknowledged(self) -> None:
+        acknowledging, self._acknowledging = self._acknowledging, None
+        if acknowledging is not None:
+            await acknowledging
 
     async def _forget(self) -> None:
         """Forget what the broker cannot deliver again any more."""
@@ -172,6 +222,15 @@ class Line:
                 await self._stopping.wait()
 
     async def _let_go(self) -> None:
+        """Close the consumer; what is not acknowledged goes to the next one."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+        try:
+            await self._acknowledged()
+        except BrokerError as error:
+            logger.warning("%s: acknowledging: %s", self._inbox.name, error)
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             try:
@@ -199,3 +258,11 @@ class Line:
             if not self._task.done():
                 self._task.cancel()
                 await asyncio.wait([self._task], timeout=5.0)
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, BrokerUnavailable):
+        return f"its broker cannot be reached: {error}"
+    if isinstance(error, BrokerRefused):
+        return f"its broker refuses: {error}"
+    return str(error) if isinstance(error, EnsueError) else f"{type(error).__name__}: {error}"

@@ -11,7 +11,6 @@ import msgspec
 
 from ensue.cli.output import ago, count, is_outage, line, span, until
 from ensue.cli.target import Target, address
-from ensue.cli.workers import alive
 from ensue.contracts import check_contracts
 from ensue.errors import ContractBroken, NotMigrated, UnusableContract
 from ensue.log import Sqlite
@@ -60,7 +59,7 @@ def examine(target: Target) -> Iterator[Finding]:
     yield from _contracts(target)
     yield from _clock(target)
     standings = operations.standings()
-    workers = alive(operations)
+    workers = operations.alive()
     yield from _declarations(target, standings)
     yield from _workers(target, standings, workers)
     yield from _leases(target, standings, workers)
@@ -234,11 +233,11 @@ def _held(standings: list[Standing]) -> Iterator[Finding]:
     for standing in standings:
         if (held := standing.held) is not None:
             long = datetime.now(UTC) - held.since >= timedelta(seconds=HELD)
+            waiting = f", and {count(standing.behind, 'event')} wait" if standing.behind else ""
             yield Finding(
                 check="held",
                 level="wrong" if long else "note",
-                what=f"{standing.subscription} has been held for {ago(held.since)}, and "
-                f"{count(standing.behind, 'event')} wait: {line(held.reason)[:200]}",
+                what=f"{standing.subscription} has been held for {ago(held.since)}{waiting}: {line(held.reason)[:200]}",
                 mend=f"bring back what it needs; then it goes on by itself (next try: {until(held.again_at)})",
             )
 

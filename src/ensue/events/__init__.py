@@ -25,22 +25,29 @@ from ensue.events.kinds import (
     find_class,
     known_types,
 )
+from ensue.events.observer import DONE, Act, Ending, Observer, Seen, seen
+from ensue.events.observers import together
 from ensue.events.texts import fault_in
 from ensue.events.upcasting import PastEvent, decode, has_past, stored_types, upcast, upcasters_to
 from ensue.events.writing import Written, write, written_again
 
 __all__ = [
+    "DONE",
     "RECEIVED_FROM",
+    "Act",
     "Changes",
     "Command",
     "DomainEvent",
+    "Ending",
     "Event",
     "IntegrationEvent",
     "Kind",
     "Metadata",
+    "Observer",
     "PastEvent",
     "Receipt",
     "Recorded",
+    "Seen",
     "SourcedEvent",
     "Written",
     "because_of",
@@ -56,7 +63,9 @@ __all__ = [
     "known_types",
     "new_id",
     "restored",
+    "seen",
     "stored_types",
+    "together",
     "upcast",
     "upcasters_to",
     "write",

@@ -11,8 +11,9 @@ from uuid import UUID
 
 import msgspec
 
-from ensue.errors import EventValueError, UndecodableEvent, UnknownName
+from ensue.errors import EventValueError, PersonalDataError, UndecodableEvent, UnknownName
 from ensue.events.kinds import Event, Kind, event_class
+from ensue.events.personal import Opened, Opener
 from ensue.events.texts import LONGEST, fault_in
 from ensue.events.upcasting import decode, has_past, unknown_members
 
@@ -186,13 +187,39 @@ class Recorded(msgspec.Struct, Generic[E_co], gc=False, eq=False):  # gc=False: 
     version: int | None
     own_key: str | None
     data: str
-    """The event as JSON, exactly as it is stored."""
+    """The event as JSON, exactly as it is stored: what is personal in it is encrypted. `plain` is readable."""
     extra: str | None
     own_correlation_id: str | None
     causation_id: str | None
     recorded_at_text: str
     """ISO 8601, perhaps in quotes, as the database writes it fastest."""
     _event: Any = None
+    opener: Opener | None = None
+    """Reads what is encrypted in it; None where nothing is."""
+
+    @property
+    def plain(self) -> str:
+        """The event as JSON, with its personal fields; those of persons who are forgotten hold their masks.
+
+        Raises `UndecodableEvent` if one cannot be read.
+        """
+        return self.data if self.opener is None else self._opened(self.opener).data
+
+    @property
+    def masked(self) -> frozenset[str]:
+        """The fields (by their names in JSON) that hold masks because their person is forgotten."""
+        return frozenset() if self.opener is None else self._opened(self.opener).masked
+
+    @property
+    def shown(self) -> str:
+        """As `plain`, for people: where something personal cannot be read, it says so and nothing is raised."""
+        return self.data if self.opener is None else self.opener.show(self.type, self.id_text, self.data)
+
+    def _opened(self, opener: Opener) -> Opened:
+        try:
+            return opener.open(self.type, self.id_text, self.data)
+        except Exception as error:
+            raise self._undecodable(error) from error
 
     @property
     def event(self) -> E_co:
@@ -219,7 +246,9 @@ class Recorded(msgspec.Struct, Generic[E_co], gc=False, eq=False):  # gc=False: 
     def _decode(self) -> Event:
         if not has_past(self.type):
             try:
-                event: Event = event_class(self.type).__structure__.decode(self.data)
+                event: Event = event_class(self.type).__structure__.decode(
+                    self.data if self.opener is None else self.opener.open(self.type, self.id_text, self.data).data
+                )
             except Exception as error:
                 raise self._undecodable(error) from error
             return event
@@ -237,14 +266,20 @@ class Recorded(msgspec.Struct, Generic[E_co], gc=False, eq=False):  # gc=False: 
 
     def _decode_all(self) -> tuple[Event, ...]:
         try:
-            return decode(self.type, self.data)
+            return decode(self.type, self.plain)
+        except UndecodableEvent:
+            raise
         except Exception as error:
             raise self._undecodable(error) from error
 
     def _undecodable(self, error: Exception) -> UndecodableEvent:
-        where = f"event {self.id_text} at position {self.position} does not fit its class {self.type!r}: "
+        where = f"event {self.id_text} at position {self.position} "
+        if isinstance(error, PersonalDataError):
+            where += f"({self.type}) cannot be read: "
+        else:
+            where = "" if isinstance(error, UnknownName) else f"{where}does not fit its class {self.type!r}: "
         return UndecodableEvent(
-            ("" if isinstance(error, UnknownName) else where) + str(error),
+            where + str(error),
             position=self.position,
             type=self.type,
             stream=self.stream,

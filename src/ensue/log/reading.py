@@ -10,6 +10,7 @@ from uuid import UUID
 from ensue.errors import EnsueError
 from ensue.events import Recorded
 from ensue.log.dialect import Dialect, NotUtf8
+from ensue.log.personal import PersonalData
 from ensue.log.postgres import Postgres
 from ensue.log.statements import Call, Row, Steps
 
@@ -43,6 +44,8 @@ class Selection:
     """Events of which this is the key, declared or by their stream."""
     correlation_id: str | None = None
     id: str | None = None
+    contains: str | None = None
+    """A part of the contents as they are stored, in any case; no index finds it."""
 
     def __post_init__(self) -> None:
         for moment in (self.since, self.before):
@@ -61,13 +64,18 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def read_batch(dialect: Dialect, selection: Selection, limit: int) -> Steps[list[Recorded[Any]]]:
-    """Read the first events of a selection, in position order."""
+def read_batch(
+    dialect: Dialect, personal: PersonalData, selection: Selection, limit: int, *, latest: bool = False
+) -> Steps[list[Recorded[Any]]]:
+    """Read the first events of a selection in position order, or the latest ones, the last first."""
     try:
-        rows = yield _call(dialect, selection, limit)
+        rows = yield _call(dialect, selection, limit, latest=latest)
     except NotUtf8:
-        rows = [_legible_row(row) for row in (yield _call(dialect, selection, limit, _BYTES))]
-    return [Recorded(*row) for row in rows]
+        rows = [_legible_row(row) for row in (yield _call(dialect, selection, limit, _BYTES, latest=latest))]
+    found: list[Recorded[Any]] = [Recorded(*row) for row in rows]
+    if personal.vault.used:
+        yield from personal.equip(found)
+    return found
 
 
 def _legible_row(row: Row) -> Row:
@@ -89,7 +97,7 @@ def legible(stored: str | bytes | None) -> str | None:
         return _ILLEGIBLE + stored.decode("utf-8", "backslashreplace")
 
 
-def _call(dialect: Dialect, selection: Selection, limit: int, columns: str = _COLUMNS) -> Call:
+def _call(dialect: Dialect, selection: Selection, limit: int, columns: str = _COLUMNS, *, latest: bool = False) -> Call:
     postgres = isinstance(dialect, Postgres)
     moment = "cast(cast(:{} as text) as timestamptz)" if postgres else ":{}"
     conditions = ["position > :after"]
@@ -121,9 +129,12 @@ def _call(dialect: Dialect, selection: Selection, limit: int, columns: str = _CO
             add(same, selection.correlation_id)
     if selection.id is not None:
         add("id = cast(cast(:id as text) as uuid)" if postgres else "id = :id", selection.id)
+    if selection.contains is not None:
+        found = "strpos(lower(data::text), lower(:contains))" if postgres else "instr(lower(data), lower(:contains))"
+        add(f"{found} > 0", selection.contains)
     source = (
         f"select {_COLUMNS_POSTGRES if postgres else columns} from ensue{'.' if postgres else '_'}events "
-        f"where {' and '.join(conditions)} order by position limit :limit"
+        f"where {' and '.join(conditions)} order by position {'desc ' * latest}limit :limit"
     )
     return Call(dialect.sql.compose(source), (*values, limit))
 

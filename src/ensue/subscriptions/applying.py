@@ -14,17 +14,19 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from ensue.errors import DatabaseUnavailable
-from ensue.events import Recorded
+from ensue.events import DONE, Recorded, seen
 from ensue.log import Log, Selection, Steps
 from ensue.subscriptions.declared import Applies, NotApplied, Subscription, slot_of
 from ensue.subscriptions.leasing import Claimed, Lease
-from ensue.subscriptions.parking import Checkpoint, Due, Parked, Unparked
+from ensue.subscriptions.parking import Checkpoint, Due, Parked, Unparked, kept
 from ensue.subscriptions.verdicts import Verdict, tell, verdict
+from ensue.subscriptions.witnessing import ending
 
 logger = logging.getLogger("ensue")
 
@@ -313,7 +315,20 @@ class Applier:
         *,
         careful: bool,
     ) -> None:
-        await self._applies.apply(rows, lambda: self._progress(upto, change, held), careful=careful)
+        progress = partial(self._progress, upto, change, held)
+        observer = self._around.log.observer
+        if observer is None or not rows:
+            await self._applies.apply(rows, progress, careful=careful)
+            return
+        attempt = held.attempt + 1 if held is not None and held.next_step == "retry" else 1
+        about = [seen(row, attempt if held and row.id_text == held.id else 1) for row in rows]
+        with observer.process(self.subscription.name, about) as act:
+            try:
+                await self._applies.apply(rows, progress, careful=careful)
+                act.end([DONE] * len(rows))
+            except NotApplied as failed:
+                act.end([ending(failed.outcome)] * len(rows))  # rolled back, all of them
+                raise
 
     def _progress(self, upto: int, change: Parked | Unparked | None, held: Due | None) -> Steps[None]:
         """Write how far it is: the last operation of a transaction, which rolls back if it is not ours to write."""
@@ -356,8 +371,8 @@ class Applier:
             next_step=found.step,
             delay=found.delay,
             attempt=attempt,
-            reason=found.reason,
-            traceback=found.trace,
+            reason=kept(row, found.reason),
+            traceback=None if found.trace is None else kept(row, found.trace),
             worker=self._around.worker,
             revision=revision,
             epoch=self.lease.epoch,
@@ -371,7 +386,7 @@ class Applier:
         if parked.delay is not None:
             self._around.due_in(parked.delay)
         if parked.next_step != "skip":
-            tell(parked)
+            tell(parked, self._around.log.observer)
 
     # --- what its worker saves for it
 

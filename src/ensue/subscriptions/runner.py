@@ -8,20 +8,22 @@ from bisect import insort
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import msgspec
 
 from ensue.errors import Permanent, UndecodableEvent
-from ensue.events import Recorded
+from ensue.events import Observer, Recorded
 from ensue.log import Selection
-from ensue.subscriptions.declared import Subscription, slot_of
+from ensue.subscriptions.declared import Condition, Handle, Subscription, slot_of
 from ensue.subscriptions.failing import Failure, reason_to_keep
 from ensue.subscriptions.leasing import Claimed
 from ensue.subscriptions.outcomes import Delivery, Done, Hold, Outcome, Park
-from ensue.subscriptions.parking import Checkpoint, Due, Parked, Unparked
+from ensue.subscriptions.parking import Checkpoint, Due, Parked, Unparked, kept
 from ensue.subscriptions.verdicts import Verdict, tell, verdict
 from ensue.subscriptions.watch import Watch
+from ensue.subscriptions.witnessing import witnessed
 
 logger = logging.getLogger("ensue")
 
@@ -68,7 +70,13 @@ class Runner:
     """Works on one leased partition. All its state changes happen on the event loop, between two awaits."""
 
     def __init__(
-        self, subscription: Subscription, claimed: Claimed, worker: str, read: Read, changed: Callable[[], None]
+        self,
+        subscription: Subscription,
+        claimed: Claimed,
+        worker: str,
+        read: Read,
+        changed: Callable[[], None],
+        observer: Observer | None = None,
     ) -> None:
         self.subscription = subscription
         self.lease = claimed.lease
@@ -86,6 +94,7 @@ class Runner:
         self._worker = worker
         self._read = read
         self._changed = changed
+        self._observer = observer
         self._ahead = tuple(segment for segment in claimed.ahead if segment[2] > claimed.checkpoint)
         self._whole = claimed.lease.last_slot - claimed.lease.first_slot == 65535
         self._aside = {key: _Aside(position, revision) for key, (position, revision) in claimed.parked.items()}
@@ -97,6 +106,8 @@ class Runner:
         self._letting_go: asyncio.Future[None] | None = None
         lease = claimed.lease
         self._beside = None if subscription.beside is None else subscription.beside(lease.first_slot, lease.last_slot)
+        self._condition: Condition | None = None
+        """As last collected of what works beside it."""
         self._working: asyncio.Future[None] | None = None
         if self._beside is not None:
             self._working = asyncio.ensure_future(self._beside.work())
@@ -275,9 +286,23 @@ class Runner:
         handle = self.subscription.handle
         if handle is None:
             return (await self._attempt_together([delivery]))[0]
-        return await self._watched(handle(delivery)) or _DONE
+        if self._observer is None:
+            return await self._watched(handle(delivery)) or _DONE
+        return await self._attempt_witnessed(self._observer, handle, delivery)
+
+    async def _attempt_witnessed(self, observer: Observer, handle: Handle, delivery: Delivery) -> Outcome | Failure:
+        async def call() -> Sequence[Outcome | Failure]:
+            return [await self._watched(handle(delivery)) or _DONE]
+
+        return (await witnessed(observer, self.subscription, [delivery], call))[0]
 
     async def _attempt_together(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome | Failure]:
+        if self._observer is None:
+            return await self._call_together(deliveries)
+        call = partial(self._call_together, deliveries)
+        return await witnessed(self._observer, self.subscription, deliveries, call)
+
+    async def _call_together(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome | Failure]:
         assert self._opened is not None  # noqa: S101
         answer = await self._watched(self._opened.handle(deliveries))
         if isinstance(answer, (Failure, Park)):
@@ -378,7 +403,7 @@ class Runner:
     ) -> None:
         found = verdict(outcome, self.subscription.retry, attempt, since_first)
         self._put(row, found, attempt, revision, handled=handled)
-        tell(cast("Parked", self._parks[row.key]))
+        tell(cast("Parked", self._parks[row.key]), self._observer)
 
     def _put(self, row: Recorded[Any], found: Verdict, attempt: int, revision: int, *, handled: bool = False) -> None:
         pending = self._parks.get(row.key)
@@ -394,8 +419,8 @@ class Runner:
             next_step=found.step,
             delay=found.delay,
             attempt=attempt,
-            reason=found.reason,
-            traceback=found.trace,
+            reason=kept(row, found.reason),
+            traceback=None if found.trace is None else kept(row, found.trace),
             worker=self._worker,
             revision=revision,
             epoch=self.lease.epoch,
@@ -489,11 +514,15 @@ class Runner:
         """Return what has changed since the last time, and forget it."""
         parks, self._parks = self._parks, {}
         checkpoint = self.checkpoint
-        if checkpoint == self._collected and not parks:
+        condition = self._condition if self._beside is None else self._beside.condition
+        if checkpoint == self._collected and condition == self._condition and not parks:
             return None, {}
-        self._collected = checkpoint
-        again = 0.0 if self._hold is None else self._hold.when() - asyncio.get_running_loop().time()
-        return Checkpoint(*self.lease.place, self.lease.epoch, checkpoint, self._held or None, max(0.0, again)), parks
+        self._collected, self._condition = checkpoint, condition
+        held, again_at = self._held or None, None if self._hold is None else self._hold.when()
+        if held is None and condition is not None and condition.reason is not None:
+            held, again_at = reason_to_keep(condition.reason), condition.again_at
+        again = 0.0 if again_at is None else max(0.0, again_at - asyncio.get_running_loop().time())
+        return Checkpoint(*self.lease.place, self.lease.epoch, checkpoint, held, again), parks
 
     def keep(self, parks: dict[str, Parked | Unparked]) -> None:
         """Take back what could not be saved; what has happened since is newer."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ensue.errors import DatabaseUnavailable, NotMigrated
 from ensue.events import Recorded
@@ -75,6 +75,10 @@ class Worker:
         """What is being given back, to be finished here and worked on elsewhere."""
         self._overdue: set[tuple[str, int]] = set()
         self._expiry: asyncio.TimerHandle | None = None
+        self.leased_until = 0.0
+        """By the monotonic clock: until then its leases are its own, if it has any."""
+        self.working = False
+        """It has started, and has not ended."""
         self._generation = 0
         self._changed = asyncio.Event()
         self._due = asyncio.Event()
@@ -83,6 +87,11 @@ class Worker:
     def statements(self) -> int:
         """How many statements the worker has sent to the database."""
         return self._state.statements + self._reading.statements + self._tailing.statements
+
+    @property
+    def read_at(self) -> float:
+        """When it last looked for events, by the monotonic clock."""
+        return self._tail.read_at
 
     @property
     def tail_statements(self) -> int:
@@ -96,6 +105,7 @@ class Worker:
         """
         try:
             await self._patiently("starting", self._start)
+            self.working = True
             started()
             loops = [
                 asyncio.ensure_future(self._forever("reading the log", self._tail_loop)),
@@ -119,6 +129,7 @@ class Worker:
                     await _end(loops)
                 await self._finish()
         finally:
+            self.working = False
             if self._expiry is not None:
                 self._expiry.cancel()
             for each in (self._state, self._reading, self._tailing):
@@ -212,6 +223,7 @@ class Worker:
         self._overdue = set(found.overdue)
         for lease in self._runners.keys() - set(found.held) - {claimed.lease for claimed in found.claimed}:
             logger.warning("partition %s of %s is no longer ours", lease.first_slot, lease.subscription)
+            self._tell(lease, "lost")
             self._drop(lease).abandon()
         for claimed in found.claimed:
             self._take_over(claimed)
@@ -236,7 +248,8 @@ class Worker:
         """Begin something new for as long as they last at least; the next round says whether they are still held."""
         if self._expiry is not None:
             self._expiry.cancel()
-        left = asked + self._lease - time.monotonic()
+        self.leased_until = asked + self._lease
+        left = self.leased_until - time.monotonic()
         self._expiry = asyncio.get_running_loop().call_later(max(0.0, left), self._expire)
 
     def _expire(self) -> None:
@@ -246,13 +259,16 @@ class Worker:
 
     def _take_over(self, claimed: Claimed) -> None:
         lease = claimed.lease
+        self._tell(lease, "taken")
         subscription = self._declared[lease.subscription]
         runner: Works
         if subscription.applies is not None:
             runner = Applier(subscription, claimed, subscription.applies(), self._around)
         else:
-            runner = Runner(subscription, claimed, self.id, self._read, self._changed.set)
+            runner = Runner(subscription, claimed, self.id, self._read, self._changed.set, self._log.observer)
         self._runners[lease] = runner
+        if claimed.parked:
+            self._due.set()
         self._catching_up[lease] = asyncio.ensure_future(
             self._patiently(f"catching up {lease.subscription}", partial(self._catch_up, runner))
         )
@@ -274,6 +290,11 @@ class Worker:
         self._runners.pop(lease, None)
         self._catching_up.pop(lease, None)
         await self._state.do(release(self._log, self.id, lease))
+        self._tell(lease, "given back")
+
+    def _tell(self, lease: Lease, change: Literal["taken", "given back", "lost"]) -> None:
+        if self._log.observer is not None:
+            self._log.observer.leased(lease.subscription, change)
 
     async def _catch_up(self, runner: Works) -> None:
         """Read for a runner that is behind, until it can be fed by the tail; again when it has fallen off."""
@@ -361,6 +382,7 @@ class Worker:
             if runner.lease.place in ours:
                 runner.saved(reached[runner.lease.place])
             elif self._runners.get(runner.lease) is runner:
+                self._tell(runner.lease, "lost")
                 self._drop(runner.lease).abandon()
         for delay in {round(each.delay, 2) for each in parked if each.delay is not None}:
             self._due_in(delay)

@@ -60,6 +60,7 @@ class KafkaConsumer:
         self._consumer: Any | None = None
         self._held: dict[Any, _Held] = {}
         self._to_commit: dict[Any, int] = {}
+        self._committing = asyncio.Lock()
         self._last_heard = 0.0
 
     async def prepare(self) -> list[str]:
@@ -191,17 +192,20 @@ class KafkaConsumer:
 
     async def _commit(self, *, within: float) -> None:
         """Commit what is done; if that is not possible now, the next call does, or it is delivered again."""
+        try:
+            async with asyncio.timeout(within), self._committing:  # an older offset never goes behind a newer one
+                await self._commit_now()
+        except (errors.KafkaError, TimeoutError):  # among them that a rebalance is under way
+            return
+
+    async def _commit_now(self) -> None:
         if not self._to_commit or self._consumer is None:
             return
         ours = self._consumer.assignment()
         offsets = {partition: offset for partition, offset in self._to_commit.items() if partition in ours}
         if not offsets:
             return
-        try:
-            async with asyncio.timeout(within):
-                await _commit(self._consumer, offsets)
-        except (errors.KafkaError, TimeoutError):  # among them that a rebalance is under way
-            return
+        await _commit(self._consumer, offsets)
         for partition, offset in offsets.items():
             if self._to_commit.get(partition) == offset:
                 del self._to_commit[partition]

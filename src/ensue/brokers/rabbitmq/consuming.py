@@ -111,8 +111,9 @@ class RabbitMQConsumer:
                     for tag in tags:
                         await channel.basic_ack(tag, wait=False)
                 await channel.basic_qos(prefetch_count=self._settings.prefetch)  # its answer says that it has got there
-        for tag in tags:
-            del self._taken[tag]
+        if self._link.channel_if_open is channel:  # on another one the tags begin anew
+            for tag in tags:
+                self._taken.pop(tag, None)
 
     async def release(self, messages: Sequence[Incoming]) -> None:
         """Put messages back into the hand, not into the queue: a quorum queue would put them behind all others."""

@@ -18,10 +18,11 @@ from ensue.errors import (
     UndecodableEvent,
 )
 from ensue.events import Command, Event, Recorded, follow
+from ensue.events.personal import is_personal
 from ensue.handlers.carrying import Carrier, Do, Work
 from ensue.handlers.processes.declared import ProcessManager
-from ensue.handlers.processes.keeping import Changes, Moved, Run, Undo, lock, owner_of, seen, text
-from ensue.handlers.processes.process import Doing, Process, begin, keep, load, take
+from ensue.handlers.processes.keeping import Changes, Moved, Run, Undo, concealing, lock, owner_of, reveal, seen, text
+from ensue.handlers.processes.process import Doing, Process, begin, keep, load, stored_as, take
 from ensue.handlers.projections.quiet import quiet
 from ensue.handlers.timers import Alarm, setting
 from ensue.log import Log, Steps, passes
@@ -106,6 +107,7 @@ class Managing:
         arrived = [each for index, row in enumerate(rows) for each in self._arrived(index, row)]
         if arrived:
             runs = yield lock(log, name, (each.key for each in arrived))
+            yield reveal(log, name, runs.values())
             before = yield seen(log, name, ((each.key, each.id) for each in arrived))
             for each in arrived:
                 if (each.key, each.id) not in before:
@@ -190,6 +192,8 @@ class Managing:
                 "Send a command, and do it in the command's handler: @app.handle(…)"
             ) from error
         run.state = keep(process)
+        if type(process).__personal__:
+            concealing(self._manager.name, run.key, stored_as(self._manager.name), run.state.encode())
         run.steps += 1
         doing = take(process)
         for name in [name for name, id in run.timers.items() if id == arrived.id]:
@@ -214,7 +218,11 @@ class Managing:
         return messages
 
     def _messages(self, doing: Doing, run: Run) -> list[Event]:
-        run.undo += [Undo(type(each).__type__, _raw(each)) for each in doing.undo]
+        new = [Undo(type(each).__type__, _raw(each)) for each in doing.undo]
+        for undo in new:
+            if is_personal(undo.type):
+                concealing(self._manager.name, run.key, undo.type, bytes(undo.data))
+        run.undo += new
         messages, at = list(doing.messages), doing.compensates_at
         if at is not None:
             messages[at:at] = [each.event for each in reversed(run.undo)]

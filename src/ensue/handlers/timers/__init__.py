@@ -2,8 +2,19 @@
 
 from ensue.handlers.timers.alarm import Alarm
 from ensue.handlers.timers.firing import firing
-from ensue.handlers.timers.schedules import Schedule, Scheduled, Ticking, ticking
-from ensue.handlers.timers.setting import Setting, Timer, When, drop_timers, set_timers, setting, timers_of
+from ensue.handlers.timers.schedules import Schedule, Scheduled, Ticking, missed, ticking
+from ensue.handlers.timers.setting import (
+    Setting,
+    Timer,
+    WaitingTimer,
+    When,
+    drop_timers,
+    next_timers,
+    set_timers,
+    setting,
+    steer_timer,
+    timers_of,
+)
 
 __all__ = [
     "Alarm",
@@ -12,11 +23,15 @@ __all__ = [
     "Setting",
     "Ticking",
     "Timer",
+    "WaitingTimer",
     "When",
     "drop_timers",
     "firing",
+    "missed",
+    "next_timers",
     "set_timers",
     "setting",
+    "steer_timer",
     "ticking",
     "timers_of",
 ]

@@ -1,0 +1,38 @@
+"""`manage.py ensue …`: every command of `ensue`, about the application that the settings name."""
+
+from __future__ import annotations
+
+import os
+from argparse import REMAINDER
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+
+from ensue.integrations.django.settings import NAMED
+
+
+class Command(BaseCommand):
+    """Hands its arguments on, options and all."""
+
+    help = "Run and operate the ensue application that ENSUE_APP names: manage.py ensue run, migrate, lag, dead list, …"
+    requires_system_checks: tuple[str, ...] = ()
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Take the arguments as they are; Django would take its own options out."""
+        self._run(argv[2:])
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take all arguments, for `call_command`."""
+        parser.add_argument("arguments", nargs=REMAINDER)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run one command."""
+        self._run([*map(str, args), *options.get("arguments", ())])
+
+    def _run(self, arguments: list[str]) -> None:
+        from ensue.cli import main
+
+        if named := getattr(settings, NAMED, None):
+            os.environ.setdefault("ENSUE_APP", named)
+        main(arguments)

@@ -1,0 +1,2 @@
+-- As SQLite usually does it.
+pragma secure_delete = off

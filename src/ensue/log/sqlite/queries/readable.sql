@@ -1,0 +1,4 @@
+-- Events of a type in which a person's field is not encrypted: how many, the first and the last.
+select count(*), min(position), max(position) from ensue_events
+where type = :type and cast(data ->> ('$."' || :subject_member || '"') as text) = :subject
+    and (data ->> ('$."' || :member || '"')) is not null and instr(data ->> ('$."' || :member || '"'), :token) <> 1
