@@ -115,7 +115,7 @@ class Applying:
                         yield projection.call((event, row), via)
             else:
                 try:
-                    event = decode(row.data)
+                    event = decode(row.plain)
                 except Exception:  # noqa: BLE001 it says so itself, with its position
                     event = row.event
                 yield projection.call((event, row), via)
