@@ -163,7 +163,7 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
 
 
 def decoder_of(type: str) -> Callable[[str], Event] | None:
-    """Return what makes events of the `data` stored under a wire type, for those who decode many and keep none.
+    """Return what makes events of the `plain` JSON of a wire type, for those who decode many and keep none.
 
     None if they may have been stored in an older structure: then it takes `Recorded.events`. Raises `UnknownName`.
     """

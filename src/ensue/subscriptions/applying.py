@@ -332,8 +332,6 @@ class Applier:
 
     def _progress(self, upto: int, change: Parked | Unparked | None, held: Due | None) -> Steps[None]:
         """Write how far it is: the last operation of a transaction, which rolls back if it is not ours to write."""
-        with suppress(RuntimeError):  # a function's thread may outlive the loop
-            self._loop.call_soon_threadsafe(self._make_room)  # more is read while this one commits, not while it works
         sql, lease = self._around.log.dialect.sql, self.lease
         if held is not None:  # a person may have decided otherwise since, or it has gone on already
             found = yield sql["hold_parked"](subscription=held.subscription, key=held.key)
@@ -352,6 +350,8 @@ class Applier:
         )
         if not moved:
             raise Overtaken
+        with suppress(RuntimeError):  # a function's thread may outlive the loop
+            self._loop.call_soon_threadsafe(self._make_room)  # more is read while this one commits, not while it works
 
     # --- setting aside
 

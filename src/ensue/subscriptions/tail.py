@@ -9,17 +9,13 @@ from typing import Any, NamedTuple
 
 from ensue.events import Recorded
 from ensue.log import Call, Log, Selection, Steps
-from ensue.subscriptions.applying import Applier
-from ensue.subscriptions.runner import Runner
 from ensue.subscriptions.stations import Station
 from ensue.subscriptions.wakers import Waker
+from ensue.subscriptions.working import Fed
 
 BATCH = 500
 """Events read at once."""
 _RECENT = 8
-
-
-Fed = Runner | Applier
 
 
 class _Batch(NamedTuple):

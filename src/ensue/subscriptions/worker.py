@@ -24,6 +24,7 @@ from ensue.subscriptions.runner import Runner
 from ensue.subscriptions.stations import PostgresStation, station
 from ensue.subscriptions.tail import BATCH, Tail
 from ensue.subscriptions.wakers import PostgresWaker, SqliteWaker
+from ensue.subscriptions.working import Works
 
 logger = logging.getLogger("ensue")
 
@@ -67,7 +68,7 @@ class Worker:
         waker = PostgresWaker(log, self._tailing) if isinstance(self._tailing, PostgresStation) else SqliteWaker(log)
         self._waker = waker
         self._tail = Tail(log, self._tailing, waker)
-        self._runners: dict[Lease, Runner | Applier] = {}
+        self._runners: dict[Lease, Works] = {}
         self._around = Surroundings(log, self.id, self._read, self._look, self._detach, self._due_in)
         self._catching_up: dict[Lease, asyncio.Task[None]] = {}
         self._leaving: dict[Lease, asyncio.Task[None]] = {}
@@ -189,7 +190,7 @@ class Worker:
         await self._patiently("looking where a partition stands", look)
         return found[-1]
 
-    def _detach(self, runner: Applier) -> None:
+    def _detach(self, runner: Works) -> None:
         self._tail.detach(runner)
 
     async def _tail_loop(self) -> None:
@@ -260,7 +261,7 @@ class Worker:
         lease = claimed.lease
         self._tell(lease, "taken")
         subscription = self._declared[lease.subscription]
-        runner: Runner | Applier
+        runner: Works
         if subscription.applies is not None:
             runner = Applier(subscription, claimed, subscription.applies(), self._around)
         else:
@@ -272,7 +273,7 @@ class Worker:
             self._patiently(f"catching up {lease.subscription}", partial(self._catch_up, runner))
         )
 
-    def _drop(self, lease: Lease) -> Runner | Applier:
+    def _drop(self, lease: Lease) -> Works:
         runner = self._runners.pop(lease)
         self._catching_up.pop(lease).cancel()
         self._tail.detach(runner)
@@ -295,7 +296,7 @@ class Worker:
         if self._log.observer is not None:
             self._log.observer.leased(lease.subscription, change)
 
-    async def _catch_up(self, runner: Runner | Applier) -> None:
+    async def _catch_up(self, runner: Works) -> None:
         """Read for a runner that is behind, until it can be fed by the tail; again when it has fallen off."""
         while not runner.stopping:
             await runner.alone.wait()
@@ -360,7 +361,7 @@ class Worker:
         parked: list[Parked] = []
         unparked: list[Unparked] = []
         checkpoints: list[Checkpoint] = []
-        taken: dict[Runner | Applier, dict[str, Parked | Unparked]] = {}
+        taken: dict[Works, dict[str, Parked | Unparked]] = {}
         for runner in self._runners.values():
             checkpoint, parks = runner.collect()
             if checkpoint is not None:

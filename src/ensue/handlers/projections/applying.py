@@ -115,15 +115,13 @@ class Applying:
                         yield projection.call((event, row), via)
             else:
                 try:
-                    event = decode(row.data)
+                    event = decode(row.plain)
                 except Exception:  # noqa: BLE001 it says so itself, with its position
                     event = row.event
                 yield projection.call((event, row), via)
 
     def _decoder(self, type: str) -> Callable[[str], Event] | None:
-        """Return what makes events of a wire type; None if the log's row has to do it, or is to keep it."""
-        if self._projection.function.takes_three:
-            return None
+        """Return what makes events of a wire type; None if the log's row has to do it."""
         found = find_class(type)
         return decoder_of(type) if found is not None and issubclass(found, self._projection.types) else None
 
