@@ -13,7 +13,7 @@ import msgspec
 from ensue.brokers.broker import Incoming
 from ensue.contracts.cloudevents import STRUCTURED, Binding, CloudEvent, is_json, parse
 from ensue.errors import MalformedMessage, UnknownName
-from ensue.events import RECEIVED_FROM, DomainEvent, Event, Metadata, fault_in
+from ensue.events import RECEIVED_FROM, DomainEvent, Event, Metadata, Written, fault_in
 
 _encode = msgspec.json.Encoder().encode
 _NUL = b"\\u0000"
@@ -69,6 +69,8 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     """The event in its class, or what an upcaster makes of it."""
     problem: str | None = None
     """Why no event could be read of it."""
+    written: tuple[Written, ...] = ()
+    """The event as an inbox records it."""
     message: CloudEvent | None = None
     incoming: Incoming | None = None
 
