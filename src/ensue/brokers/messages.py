@@ -79,10 +79,10 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
         """What is recorded because of it gets this."""
         if self.message is None:
             return Metadata(causation_id=self.id)
-        about = self.message.metadata
-        trace = about.traceparent
+        about = self.message.extensions
+        trace = about.get("traceparent")
         return Metadata(
-            correlation_id=_fitted(about.correlation_id or self.id),
+            correlation_id=_fitted(about.get("correlationid") or self.id),
             causation_id=self.id,
             traceparent=trace if trace is None or fault_in(trace) is None else None,
             headers={RECEIVED_FROM: self.source},
