@@ -12,9 +12,10 @@ from unittest.mock import patch
 
 import pytest
 
-from ensue import App, IntegrationEvent
+from ensue import App, Backoff, IntegrationEvent
 from ensue.brokers import Incoming, Outgoing, broker_at, receiving
 from ensue.brokers.memory import MemoryConsumer, _all
+from ensue.subscriptions.operating import Filter
 from tests.patience import PATIENCE, until
 
 BATCH = 2
@@ -41,15 +42,15 @@ def broker(schema: str) -> str:
     return f"memory://{schema.replace('_', '-')}"
 
 
-async def publish(url: str, numbers: range) -> None:
+async def publish(url: str, numbers: range, counter: str = "one") -> None:
     """Publish events of one key."""
     publisher = broker_at(url).publisher()
     topic = Counted.__type__
     for n in numbers:
         headers = {"ce-specversion": "1.0", "ce-id": f"m{n}", "ce-source": "/elsewhere", "ce-type": topic}
-        headers |= {"ce-partitionkey": "one", "content-type": "application/json"}
-        body = f'{{"counter":"one","n":{n}}}'.encode()
-        await publisher.publish([Outgoing(topic, "one", f"m{n}", "application/json", headers, body)])
+        headers |= {"ce-partitionkey": f"of {counter[:3]}", "content-type": "application/json"}
+        body = f'{{"counter":"{counter}","n":{n}}}'.encode()
+        await publisher.publish([Outgoing(topic, counter, f"m{n}", "application/json", headers, body)])
 
 
 @asynccontextmanager
@@ -160,6 +161,20 @@ async def test_what_was_fetched_ahead_waits_for_what_comes_before_it(
             await until(lambda: len(watched.acknowledged) == 5)
     assert seen == watched.acknowledged == [1, 2, 3, 4, 5]
     assert not watched.early
+
+
+async def test_what_cannot_be_recorded_is_set_aside_alone(app: App, broker: str) -> None:
+    """An event that no database could store is no reason to take in nothing else."""
+    app.inbox(broker, Counted, name="inbox", batch=3, retry=Backoff(attempts=1))
+    app.migrate()
+    await publish(broker, range(1, 2), "one")
+    await publish(broker, range(2, 3), "bad \\u0000")
+    await publish(broker, range(3, 4), "two")
+    async with app.running():
+        await until(lambda: [each.event.n for each in app.read(types=[Counted])] == [1, 3])
+        await until(lambda: app.operations.dead_letters(Filter(subscription="inbox")))
+    (letter,) = app.operations.dead_letters(Filter(subscription="inbox"))
+    assert "NUL" in letter.reason
 
 
 async def test_one_that_is_paused_commits_what_it_has_fetched_and_fetches_nothing_more(app: App, broker: str) -> None:

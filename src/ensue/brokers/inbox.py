@@ -17,10 +17,10 @@ from typing import Any, Protocol
 import msgspec
 
 from ensue.brokers.messages import Received
-from ensue.errors import DeclarationError, Permanent
+from ensue.errors import DeclarationError, EventValueError, Permanent
 from ensue.events import DONE, Event, Kind, Metadata, Observer, Seen, Written, new_id, restored
 from ensue.handlers import Function, in_thread
-from ensue.log import Call, Log, Steps
+from ensue.log import Call, Log, Postgres, Steps
 
 _json = msgspec.json.Encoder().encode
 
@@ -32,6 +32,10 @@ class Effect(Protocol):
     """What messages lead to, in the transaction in which they are marked."""
 
     asynchronous: bool
+
+    def prepare(self, message: Received) -> Received:
+        """Do what can be done before there is a transaction."""
+        ...
 
     def steps(self, messages: Sequence[Received]) -> Taking: ...
 
@@ -58,6 +62,10 @@ class Calling:
         self._function = function
         self._timeout = timeout
 
+    def prepare(self, message: Received) -> Received:
+        """Return it as it is."""
+        return message
+
     def steps(self, messages: Sequence[Received]) -> Taking:
         for message in messages:
             for event in message.events:
@@ -67,13 +75,20 @@ class Calling:
 class Recording:
     """Records each event in the log; handlers of the log do the rest."""
 
-    asynchronous = False
-
     def __init__(self, log: Log) -> None:
+        self.asynchronous = isinstance(log.dialect, Postgres)
+        """Threads would contend for the interpreter with the loop, which fetches and reads the next messages."""
         self._log = log
 
+    def prepare(self, message: Received) -> Received:
+        """Write down what will be recorded."""
+        try:
+            return msgspec.structs.replace(message, written=_all_written(message))
+        except EventValueError:  # raised again when it is taken in, where it is known what to do with it
+            return message
+
     def steps(self, messages: Sequence[Received]) -> Taking:
-        written = [_written(each, event) for each in messages for event in each.events]
+        written = [one for each in messages for one in each.written or _all_written(each)]
         if written:
             yield _append(self._log, written)
 
@@ -88,6 +103,10 @@ class Inbox:
         self._log = log
         self._effect = effect
         self._transaction = transaction
+
+    def prepare(self, message: Received) -> Received:
+        """Return a message ready to be taken in; what can be done before there is a transaction has been done."""
+        return self._effect.prepare(message)
 
     async def take(self, messages: Sequence[Received]) -> None:
         """Take messages in, in their order, each once; all together, and one by one if that fails.
@@ -107,7 +126,7 @@ class Inbox:
         """Do what a recorded message leads to, once: in one transaction with a mark of the event that holds it."""
         if message.problem is not None:
             raise Permanent(message.problem)
-        await self._carry(partial(self._finishing, message, mark))
+        await self._carry(partial(self._finishing, self.prepare(message), mark))
 
     def _taking(self, messages: Sequence[Received]) -> Taking:
         fresh = yield from self._mark(messages)
@@ -264,6 +283,10 @@ def _append(log: Log, written: list[Written]) -> Steps[Any]:
     return (
         yield from log.dialect.append(ready, stream=None, expected=None, dedupe=None, log=log.place.app, rule="off")
     )
+
+
+def _all_written(message: Received) -> tuple[Written, ...]:
+    return tuple(_written(message, event) for event in message.events)
 
 
 def _written(message: Received, event: Event) -> Written:

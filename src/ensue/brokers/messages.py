@@ -13,7 +13,7 @@ import msgspec
 from ensue.brokers.broker import Incoming
 from ensue.contracts.cloudevents import STRUCTURED, Binding, CloudEvent, is_json, parse
 from ensue.errors import EventValueError, MalformedMessage, UnknownName
-from ensue.events import RECEIVED_FROM, DomainEvent, Event, Metadata, Recorded, fault_in
+from ensue.events import RECEIVED_FROM, DomainEvent, Event, Metadata, Recorded, Written, fault_in
 from ensue.events.personal import is_personal, personal_members
 from ensue.keys import Concealing
 
@@ -71,6 +71,8 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     """The event in its class, or what an upcaster makes of it."""
     problem: str | None = None
     """Why no event could be read of it."""
+    written: tuple[Written, ...] = ()
+    """The event as an inbox records it."""
     message: CloudEvent | None = None
     incoming: Incoming | None = None
 
@@ -79,10 +81,10 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
         """What is recorded because of it gets this."""
         if self.message is None:
             return Metadata(causation_id=self.id)
-        about = self.message.metadata
-        trace = about.traceparent
+        about = self.message.extensions
+        trace = about.get("traceparent")
         return Metadata(
-            correlation_id=_fitted(about.correlation_id or self.id),
+            correlation_id=_fitted(about.get("correlationid") or self.id),
             causation_id=self.id,
             traceparent=trace if trace is None or fault_in(trace) is None else None,
             headers={RECEIVED_FROM: self.source},

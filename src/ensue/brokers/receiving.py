@@ -200,7 +200,8 @@ class Line:
             self._consumer = consumer
         consumer, source = self._consumer, self._source
         messages = await consumer.fetch(source.batch, _WAIT)
-        received = [read(each, source.broker.binding, source.wanted, self._inbox.name) for each in messages]
+        name, prepare = self._inbox.name, self._inbox.prepare
+        received = [prepare(read(each, source.broker.binding, source.wanted, name)) for each in messages]
         return _Batch(consumer, messages, received)
 
     async def _acknowledged(self) -> None:

@@ -36,8 +36,8 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def extra(self) -> msgspec.Raw | None:
         """What the log keeps beside its columns, as JSON; None if there is nothing."""
-        if self.actor is None and self.traceparent is None and not self.headers:
-            return None
+        if self.actor is None and self.traceparent is None:  # as of a message, of which there are many
+            return msgspec.Raw(b'{"headers":%s}' % _encode(self.headers)) if self.headers else None
         return msgspec.Raw(_encode({name: value for name in _EXTRA if (value := getattr(self, name))}))
 
 
