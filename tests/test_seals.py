@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
+import base64
 import shutil
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ensue import App, errors
+from ensue import App
 from ensue.errors import NotSealed, SealBroken, SealError, StillNeeded, UnknownName, UnusableKey
 from ensue.seals import SigningKey, verifier
 from tests.sealing import (
@@ -100,7 +99,7 @@ def test_several_seal_at_once_and_nothing_is_sealed_twice(app: App) -> None:
             for _ in range(5):
                 record(app, Shipped(n=1))
                 seal(app)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 raised by the test
             failures.append(error)
 
     threads = [threading.Thread(target=work) for _ in range(3)]
@@ -376,7 +375,7 @@ def test_verifying_gives_no_false_alarm_while_others_record_seal_and_prune(app: 
                 seal(app)
                 app.history.prune(datetime.now(UTC), actor="anna")
                 seal(app)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 raised by the test
             failures.append(error)
 
     thread = threading.Thread(target=work)
@@ -402,7 +401,7 @@ def test_a_proof_holds_without_the_log_and_only_for_this_event(full: App) -> Non
         proof = full.seals.prove(position, keys=KEYS)
         assert proof.event is not None
         checkpoint = verifier.read_checkpoint(proof.checkpoint, KEYS)
-        path = [verifier.base64.b64decode(each) for each in proof.path]
+        path = [base64.b64decode(each) for each in proof.path]
         leaf = verifier.leaf_hash(verifier.entry_of(proof.event))
         assert verifier.root_by_inclusion(proof.index, checkpoint.size, leaf, path) == checkpoint.root
     last = positions(full)[-1]
@@ -423,9 +422,9 @@ def test_growth_is_proved_between_any_two_checkpoints(full: App, tmp_path: Path)
         (tmp_path / "old").write_text(each.note)
         growth = full.seals.prove_growth(tmp_path / "old", keys=KEYS)
         old, new = (verifier.read_checkpoint(note, KEYS) for note in (growth.old, growth.new))
-        path = [verifier.base64.b64decode(each) for each in growth.path]
+        path = [base64.b64decode(each) for each in growth.path]
         verifier.check_consistency(old.size, old.root, new.size, new.root, path)
-    forged = KEY.sign(f"seals.test\n300\n{verifier.base64.b64encode(bytes(32)).decode()}\nposition 306\nsealed x\n")
+    forged = KEY.sign(f"seals.test\n300\n{base64.b64encode(bytes(32)).decode()}\nposition 306\nsealed x\n")
     (tmp_path / "forged").write_text(forged)
     with pytest.raises(SealBroken, match="has not grown out"):
         full.seals.prove_growth(tmp_path / "forged", keys=KEYS)
@@ -491,11 +490,7 @@ def test_what_is_no_evidence_is_refused(full: App, tmp_path: Path) -> None:
 def _flipped(app: App, byte: int) -> str:
     if is_postgres(app):
         return f"set_byte(hashes, {byte}, get_byte(hashes, {byte}) # 1)"
-    return (
-        f"cast(substr(hashes, 1, {byte}) || x'ff' || substr(hashes, {byte} + 2) as blob)"
-        if not is_postgres(app)
-        else ""
-    )
+    return f"cast(substr(hashes, 1, {byte}) || x'ff' || substr(hashes, {byte} + 2) as blob)"
 
 
 def _copy(app: App, position: int, to: int) -> None:
@@ -534,8 +529,8 @@ def _restore(app: App, backup: Path | None) -> None:
         return
     app.log.own.close()
     file = Path(app.log.place.database)
-    for each in (file, Path(f"{file}-wal"), Path(f"{file}-shm")):
-        each.unlink(missing_ok=True)
+    for end in ("", "-wal", "-shm"):
+        Path(f"{file}{end}").unlink(missing_ok=True)
     shutil.copy(backup, file)
 
 
@@ -547,6 +542,3 @@ def _rebuild_tree(app: App) -> None:
     from ensue.seals.sealing import extend
 
     app.log.own.run(app.log.transaction(extend(app.log, size.position)))
-
-
-_ = (asyncio, Callable, errors)

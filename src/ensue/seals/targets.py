@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import msgspec
 
 from ensue.errors import DeclarationError, SealBroken, SealError
-from ensue.events import IntegrationEvent
-from ensue.log import Log, Selection, Steps
+from ensue.events import Event, IntegrationEvent, Receipt
+from ensue.log import Log, Selection, Steps, SyncConnection, Transaction
 from ensue.seals import stored
 from ensue.seals.sealing import checkpoints, last_checkpoint
 from ensue.seals.tree import TileName, subtree
@@ -43,6 +43,10 @@ class Party(Protocol):
 
     @property
     def log(self) -> Log: ...
+
+    def transaction(self) -> Transaction: ...
+
+    def record(self, event: Event, /, *, via: SyncConnection, dedupe: str | None = None) -> Receipt: ...
 
 
 class Target(Protocol):
@@ -269,8 +273,9 @@ class Witness:
         event = CheckpointSealed(
             origin=checkpoint.origin, size=checkpoint.size, position=checkpoint.position, note=checkpoint.note
         )
-        steps = theirs.append((event,), dedupe=f"{event.__type__} {checkpoint.origin} {checkpoint.size}")
-        return int(not theirs.own.run(theirs.transaction(steps)).duplicate)
+        once = f"{event.__type__} {checkpoint.origin} {checkpoint.size}"
+        with self._party.transaction() as connection:
+            return int(not self._party.record(event, via=connection, dedupe=once).duplicate)
 
 
 def witnessed(log: Log, origin: str, position: int = 0) -> Steps[list[str]]:

@@ -212,7 +212,7 @@ def open_note(note: str, keys: Sequence[str]) -> str:
 def read_checkpoint(note: str, keys: Sequence[str]) -> Checkpoint:
     """Return what a signed checkpoint says; raise `Untrue` if it is not signed with one of the keys."""
     lines = open_note(note, keys).splitlines()
-    more = dict(line.partition(" ")[::2] for line in lines[3:])
+    more = {word: rest for word, _, rest in (line.partition(" ") for line in lines[3:])}
     try:
         root = base64.b64decode(lines[2], validate=True)
         return Checkpoint(lines[0], int(lines[1]), root, int(more["position"]), more["sealed"], note)
