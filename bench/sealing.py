@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,20 +73,20 @@ def figures(room: Room) -> Iterator[Figure]:
         with room.steps("filling PostgreSQL", count) as step:
             fill(made, count, step)
         with closing(psycopg.connect(other.url)) as connection:
-            yield from _of(room, "PostgreSQL", Sealed(made.url, made.schema, count), other.app(), connection)
+            recording: dict[str, Any] = {"recording, one event per commit": connection}
+            yield from _of(room, "PostgreSQL", Sealed(made.url, made.schema, count), other.app(), recording)
     log, beside = files(room.folder), files(room.folder)
     with room.steps("filling SQLite", count) as step:
         fill_file(log.log, count, step)
-    with closing(open_file(beside.log, "NORMAL")) as connection:
-        yield from _of(room, "SQLite", Sealed(f"sqlite:///{log.log}", "ensue", count), beside.app(), connection)
+    with closing(open_file(beside.log, "FULL")) as full, closing(open_file(beside.log, "NORMAL")) as normal:
+        recording = {"recording, one event per commit": full, "the same, synchronous NORMAL": normal}
+        yield from _of(room, "SQLite", Sealed(f"sqlite:///{log.log}", "ensue", count), beside.app(), recording)
 
 
-def _of(
-    room: Room, database: str, sealed: Sealed, other: App, connection: psycopg.Connection[Any] | Any
-) -> Iterator[Figure]:
-    several = room.sized(3000, 50)
+def _of(room: Room, database: str, sealed: Sealed, other: App, recording: Mapping[str, Any]) -> Iterator[Figure]:
+    several = room.sized(2000, 50)
 
-    def record() -> float:
+    def record(connection: Any) -> float:
         events = sign_ups(several)
 
         def work() -> None:
@@ -95,14 +96,16 @@ def _of(
 
         return rate(several, work)
 
+    usual, *others = [Side(name, partial(record, connection)) for name, connection in recording.items()]
     yield room.compare(
         f"{database}, a worker that seals {sealed.count:,} events",
         "/s",
         Side("sealing", lambda: sealed.measure("work")),
-        Side("recording, one event per commit", record),
+        usual,
+        *others,
         Side("ensue seal", lambda: sealed.measure("seal")),
         target=Target(10),
-        note="one writer" + (", synchronous NORMAL" if database == "SQLite" else ""),
+        note="one writer",
         runs=RUNS,
     )
     title = f"{database}, verifying {sealed.count:,} events"

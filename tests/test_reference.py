@@ -17,6 +17,7 @@ from ensue.app.operations import Operations
 from ensue.history import Difference, History, Need, Prunable, Pruning, State, Trace, Traced
 from ensue.log import Hold, Pruned
 from ensue.seals import CheckpointSealed, Finding, Growth, Proof, Sealed, Seals, SigningKey, Verified
+from ensue.seals import Standing as SealStanding
 from ensue.subscriptions.operating import AuditEntry, DeadLetter, Filter, Holder, Partition, Standing, WorkerSeen
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
@@ -72,6 +73,7 @@ def test_every_error() -> None:
         (Seals, "seals"),
         (Sealed, "seals"),
         (Verified, "seals"),
+        (SealStanding, "seals"),
         (Finding, "seals"),
         (Proof, "seals"),
         (Growth, "seals"),

@@ -284,6 +284,12 @@ def test_damage_to_the_seal_is_found_and_the_history_holds(full: App) -> None:
     assert verify(full).holds
 
 
+def test_hashes_without_a_signature_prove_nothing(full: App) -> None:
+    do(full, "delete from {seal_checkpoints}")
+    with pytest.raises(NotSealed, match="nothing has been signed"):
+        verify(full)
+
+
 def test_a_tree_that_was_cut_off_is_found(full: App) -> None:
     do(full, "delete from {seal_tiles} where level = 0 and number >= 1")
     do(full, "delete from {seal_tiles} where level >= 1")

@@ -1,6 +1,6 @@
 """A random bit, row or order of a stored history is changed: verifying names it, always; and it raises no false alarm.
 
-`ENSUE_TEST_MUTATIONS` says how many are tried (150 on SQLite, a tenth of that on PostgreSQL).
+`ENSUE_TEST_MUTATIONS` says how many are tried (80 on SQLite, a tenth of that on PostgreSQL).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from ensue import App
 from tests.sealing import ANY_AGE, KEYS, Shipped, auditor, do, fill, is_postgres, positions, record, seal, table, verify
 
-MUTATIONS = int(os.environ.get("ENSUE_TEST_MUTATIONS", "150"))
+MUTATIONS = int(os.environ.get("ENSUE_TEST_MUTATIONS", "80"))
 COLUMNS = ("id", "type", "kind", "stream", "version", "key", "data", "metadata", "correlation_id", "recorded_at")
 
 

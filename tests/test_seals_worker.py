@@ -23,7 +23,7 @@ from tests.patience import until, until_sync
 from tests.processes import crew
 from tests.sealing import KEY, KEYS, Opened, Shipped, do, fill, found, positions, record, seal, verify
 
-KILLS = int(os.environ.get("ENSUE_TEST_KILLS", "6"))
+KILLS = int(os.environ.get("ENSUE_TEST_KILLS", "4"))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -283,6 +283,14 @@ def test_a_git_repository_gets_a_commit_for_each_and_is_pushed(small: App, tmp_p
         f"Seal of seals.test: 10 events, up to position {positions(small)[9]}",
     ]
     assert git(ours, "status", "--short") == "?? notes\n"
+    record(small, Shipped(n=2))
+    seal(small)
+    theirs.rename(tmp_path / "away")
+    with pytest.raises(SealError, match="git says"):
+        small.seals.take(f"git:{ours}", trusted=KEYS)
+    (tmp_path / "away").rename(theirs)
+    small.seals.take(f"git:{ours}", trusted=KEYS)
+    assert len(git(theirs, "log", "--format=%s").splitlines()) == 3, "what was committed is pushed later"
     with pytest.raises(SealError, match="git says"):
         small.seals.take(f"git:{tmp_path}", trusted=KEYS)
 
