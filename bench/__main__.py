@@ -34,6 +34,7 @@ GROUPS = {
     "m": "relaying",
     "n": "projecting",
     "o": "timers",
+    "s": "sealing",
 }
 
 

@@ -34,12 +34,11 @@ def record(app: App, *events: Any, **options: Any) -> Any:
         return app.record(*events, via=connection, **options)
 
 
-def fill(app: App, count: int) -> None:
-    """Record events of all kinds, with gaps between their positions."""
-    for start in range(0, count, 50):
-        several = [
-            Opened(about=f"k{n % 7}", n=n) if n % 3 else Shipped(n=n) for n in range(start, min(start + 50, count) - 1)
-        ]
+def fill(app: App, count: int, at_once: int = 50) -> None:
+    """Record events of all kinds, with a gap behind each transaction."""
+    for start in range(0, count, at_once):
+        numbers = range(start, min(start + at_once, count) - 1)
+        several = [Opened(about=f"k{n % 7}", n=n) if n % 3 else Shipped(n=n) for n in numbers]
         record(app, *several)
         record(app, Counted(by=start), stream=f"counter-{start % 3}")
         with app.transaction() as connection:

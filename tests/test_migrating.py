@@ -61,6 +61,7 @@ MIGRATIONS = [
     "0005_projections",
     "0006_timers_and_processes",
     "0009_looking",
+    "0007_seals",
 ]
 
 

@@ -16,6 +16,8 @@ from ensue import App, Backoff, Delivery, Metadata, Park, Receipt, Recorded, Ret
 from ensue.app.operations import Operations
 from ensue.history import Difference, History, Need, Prunable, Pruning, State, Trace, Traced
 from ensue.log import Hold, Pruned
+from ensue.seals import CheckpointSealed, Finding, Growth, Proof, Sealed, Seals, SigningKey, Verified
+from ensue.seals import Standing as SealStanding
 from ensue.subscriptions.operating import AuditEntry, DeadLetter, Filter, Holder, Partition, Standing, WorkerSeen
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
@@ -68,6 +70,15 @@ def test_every_error() -> None:
         (State, "history"),
         (Difference, "history"),
         (Pruning, "history"),
+        (Seals, "seals"),
+        (Sealed, "seals"),
+        (Verified, "seals"),
+        (SealStanding, "seals"),
+        (Finding, "seals"),
+        (Proof, "seals"),
+        (Growth, "seals"),
+        (SigningKey, "seals"),
+        (CheckpointSealed, "seals"),
         (Prunable, "history"),
         (Need, "history"),
         (Pruned, "history"),

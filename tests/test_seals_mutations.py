@@ -1,6 +1,6 @@
 """A random bit, row or order of a stored history is changed: verifying names it, always; and it raises no false alarm.
 
-`ENSUE_TEST_MUTATIONS` says how many are tried (150 on SQLite, a tenth of that on PostgreSQL).
+`ENSUE_TEST_MUTATIONS` says how many are tried (80 on SQLite, a tenth of that on PostgreSQL).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from ensue import App
 from tests.sealing import ANY_AGE, KEYS, Shipped, auditor, do, fill, is_postgres, positions, record, seal, table, verify
 
-MUTATIONS = int(os.environ.get("ENSUE_TEST_MUTATIONS", "150"))
+MUTATIONS = int(os.environ.get("ENSUE_TEST_MUTATIONS", "80"))
 COLUMNS = ("id", "type", "kind", "stream", "version", "key", "data", "metadata", "correlation_id", "recorded_at")
 
 
@@ -110,9 +110,8 @@ def flip_a_bit(made: Template, chance: random.Random) -> Done:
     app, position = made.app, chance.choice(positions(made.app))
     column = chance.choice(COLUMNS)
     where = f"from {table(app)} where position = {position}"
-    ((before,),) = ask(
-        app, f"select {column} {where}" if is_postgres(app) else f"select cast({column} as blob) {where}"
-    )
+    value_of = column if is_postgres(app) else f"cast({column} as blob)"
+    ((before,),) = ask(app, f"select {value_of} {where}")
     if before is None:
         raise Refused
     if isinstance(before, int) or column == "version":
@@ -121,10 +120,8 @@ def flip_a_bit(made: Template, chance: random.Random) -> Done:
     elif is_postgres(app):
         value = str(before) if column not in ("data", "metadata") else ask(app, f"select {column}::text {where}")[0][0]
         if column == "recorded_at":
-            do(
-                app,
-                f"update {{events}} set recorded_at = recorded_at + interval '1 microsecond' where position = {position}",
-            )
+            later = "recorded_at + interval '1 microsecond'"
+            do(app, f"update {{events}} set recorded_at = {later} where position = {position}")
         else:
             letters = list(value)
             at = chance.randrange(len(letters))
@@ -274,7 +271,11 @@ def judge(made: Template, deed: Callable[[Template, random.Random], Done], seed:
             if not (at_end or done.positions & notes):  # what a note explained is not explained any more
                 assert all({first, last} <= done.positions for first, last in named)
         else:
-            assert {each.kind for each in told.findings} == {"seal"}, "the history itself holds"
+            kinds = {each.kind for each in told.findings}
+            if kept:
+                assert kinds == {"seal"}, "the history itself holds"
+            else:  # the hash of a pruned event cannot be found again: then it is not known what is true
+                assert kinds <= {"seal", "rewritten"}
     if done.history:
         faults = auditor(made.folder, made.app)
         assert bool(faults) == bool(done.positions), "the stand-alone verifier agrees"

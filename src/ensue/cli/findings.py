@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from ensue.cli.output import ago, count, is_outage, line, span, until
+from ensue.cli.seal_findings import seal_findings
 from ensue.cli.target import Target, address
 from ensue.contracts import check_contracts
 from ensue.errors import ContractBroken, NotMigrated, UnusableContract
@@ -68,6 +69,7 @@ def examine(target: Target) -> Iterator[Finding]:
     yield from _windows(target)
     yield from _holders(target)
     yield from _dead_letters(target, standings)
+    yield from _seal(target)
 
 
 def _wrong(check: str, what: str, mend: str) -> Finding:
@@ -331,3 +333,8 @@ def _dead_letters(target: Target, standings: list[Standing]) -> Iterator[Finding
             )
     if not any(each.dead or each.retrying for each in standings):
         yield Finding(check="dead letters", level="ok", what="none")
+
+
+def _seal(target: Target) -> Iterator[Finding]:
+    for level, what, mend in seal_findings(target):
+        yield Finding(check="seal", level=level, what=what, mend=mend)

@@ -27,7 +27,7 @@ from ensue.cli.output import (
     put_facts,
     say,
 )
-from ensue.cli.target import TargetError, find_log
+from ensue.cli.target import TargetError, find, find_log
 from ensue.errors import EnsueError
 from ensue.seals import Verified, write_key
 
@@ -95,7 +95,7 @@ def seal(
     the events themselves, one line of JSON each.
     """
     if make_key is not None:
-        _make_key(make_key, name or "-".join(find_log(app).app.name.replace("+", " ").split()), json=json)
+        _make_key(make_key, name or "-".join(find(app).app.name.replace("+", " ").split()), json=json)
         return
     if name is not None:
         raise TargetError("--name is about a new key: say --make-key FILE too")

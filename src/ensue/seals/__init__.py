@@ -4,7 +4,7 @@ from ensue.seals.findings import Finding, Verified
 from ensue.seals.keys import SigningKey, write_key
 from ensue.seals.proving import Growth, Proof
 from ensue.seals.sealer import NAME, Bell, Sealer, sealing, signing
-from ensue.seals.sealing import Sealed
+from ensue.seals.sealing import Sealed, Standing
 from ensue.seals.seals import Seals
 from ensue.seals.targets import CheckpointSealed, Party
 from ensue.seals.verifier import Checkpoint
@@ -22,6 +22,7 @@ __all__ = [
     "Sealer",
     "Seals",
     "SigningKey",
+    "Standing",
     "Verified",
     "sealing",
     "signing",

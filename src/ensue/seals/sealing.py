@@ -149,24 +149,56 @@ def _broken(why: str) -> SealBroken:
     return SealBroken(f"the seal is broken: {why}. Nothing was signed; `ensue verify` names what was altered")
 
 
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the seal is, and whether it can go on."""
+
+    size: int
+    """How many events have a leaf."""
+    position: int
+    """The last of them."""
+    signed_size: int
+    """How many of them have been signed."""
+    signed_at: datetime | None
+    broken: str | None
+    """Why nothing is signed any more; None: it can go on."""
+
+
+def standing(log: Log, trusted: Sequence[str]) -> Steps[Standing | None]:
+    """Return how far the seal is, None if nothing has ever been sealed; a few tiles are looked at, and no event."""
+    rows = yield Call(log.dialect.sql["seal_state"])
+    if not rows:
+        return None
+    size, position = rows[0]
+    last = yield from last_checkpoint(log)
+    broken, signed_at = None, None
+    try:
+        yield from _edge(log, size, position)
+        if last is not None:
+            yield from _check_last(log, size, last[2], trusted)
+            signed_at = datetime.fromisoformat(read_checkpoint(last[2], trusted).sealed_at)
+    except SealBroken as error:
+        broken = str(error)
+    return Standing(
+        size=size, position=position, signed_size=last[0] if last else 0, signed_at=signed_at, broken=broken
+    )
+
+
 def checkpoints(log: Log, trusted: Sequence[str], after: int = 0) -> Steps[list[Checkpoint]]:
     """Return the checkpoints of more than so many leaves; raise `SealBroken` for one that is not to be trusted."""
     found: list[Checkpoint] = []
-    for size, _, note in (yield from checkpoint_rows(log, after)):
-        try:
-            found.append(read_checkpoint(note, trusted))
-        except Untrue as error:
-            raise _broken(f"the checkpoint of {size} leaves is not to be trusted: {error}") from None
-    return found
-
-
-def checkpoint_rows(log: Log, after: int = 0) -> Steps[list[tuple[int, int, str]]]:
-    """Return size, position and note of the checkpoints of more than so many leaves, as they are stored."""
-    found: list[tuple[int, int, str]] = []
-    while rows := (yield log.dialect.sql["seal_checkpoints"](after=after, limit=1000)):
-        found += map(_row, rows)
+    while rows := (yield from checkpoint_rows(log, after, 1000)):
+        for size, _, note in rows:
+            try:
+                found.append(read_checkpoint(note, trusted))
+            except Untrue as error:
+                raise _broken(f"the checkpoint of {size} leaves is not to be trusted: {error}") from None
         after = rows[-1][0]
     return found
+
+
+def checkpoint_rows(log: Log, after: int, limit: int) -> Steps[list[tuple[int, int, str]]]:
+    """Return size, position and note of the first checkpoints of more than so many leaves, as they are stored."""
+    return [_row(row) for row in (yield log.dialect.sql["seal_checkpoints"](after=after, limit=limit))]
 
 
 def _row(row: Sequence[Any]) -> tuple[int, int, str]:

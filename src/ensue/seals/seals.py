@@ -16,7 +16,7 @@ from ensue.seals.findings import Verified
 from ensue.seals.keys import SigningKey, public_keys, signing_key
 from ensue.seals.proving import Growth, Proof, event_lines, prove, prove_growth
 from ensue.seals.sealer import Sealer
-from ensue.seals.sealing import Sealed, checkpoints, extend, sign
+from ensue.seals.sealing import Sealed, Standing, checkpoints, extend, sign, standing
 from ensue.seals.targets import Party, target
 from ensue.seals.verifier import Checkpoint, Untrue, read_checkpoint
 from ensue.seals.verifying import Tell, evidence, verify
@@ -88,6 +88,18 @@ class Seals:
     async def checkpoints_async(self, *, trusted: Keys = (), after: int = 0) -> list[Checkpoint]:
         """As `checkpoints`, in an event loop."""
         return await self._log.own.run_async(checkpoints(self._log, self._public(trusted), after))
+
+    def standing(self, *, trusted: Keys = ()) -> Standing | None:
+        """Return how far the seal is and whether it can go on, None if nothing has ever been sealed.
+
+        It looks at a few hashes and at no event: `verify` looks at all.
+        """
+        return self._log.own.run(self._log.at_one_moment(standing(self._log, self._public(trusted))))
+
+    async def standing_async(self, *, trusted: Keys = ()) -> Standing | None:
+        """As `standing`, in an event loop."""
+        steps = self._log.at_one_moment(standing(self._log, self._public(trusted)))
+        return await self._log.own.run_async(steps)
 
     # --- verifying
 

@@ -128,7 +128,7 @@ def _leaves(row: Sequence[Any]) -> Leaves:
 def _bytes(value: Any) -> bytes:
     if isinstance(value, str):  # somebody else wrote it
         return value.encode()
-    return bytes(value) if isinstance(value, (bytes, memoryview)) else b""
+    return value if isinstance(value, bytes) else b""
 
 
 # --- positions, as distances in LEB128

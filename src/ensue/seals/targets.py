@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,13 +14,16 @@ from typing import Any, Protocol
 import msgspec
 
 from ensue.errors import DeclarationError, SealBroken, SealError
-from ensue.events import IntegrationEvent
-from ensue.log import Log, Selection, Steps
+from ensue.events import Event, IntegrationEvent, Receipt
+from ensue.log import Log, Selection, Steps, SyncConnection, Transaction
 from ensue.seals import stored
 from ensue.seals.sealing import checkpoints, last_checkpoint
 from ensue.seals.tree import TileName, subtree
 from ensue.seals.verifier import TILE, Checkpoint, Untrue, read_checkpoint, tile_path
 
+_OURS = ("checkpoint", "checkpoints", "tile")
+_PATIENCE = 300.0
+"""Seconds after which Git is given up."""
 _TILES = 64
 """Tiles that are in memory at once."""
 
@@ -43,6 +46,10 @@ class Party(Protocol):
 
     @property
     def log(self) -> Log: ...
+
+    def transaction(self) -> Transaction: ...
+
+    def record(self, event: Event, /, *, via: SyncConnection, dedupe: str | None = None) -> Receipt: ...
 
 
 class Target(Protocol):
@@ -105,14 +112,14 @@ class Files:
             new = log.own.run(checkpoints(log, trusted, 0 if before is None else before.size))
             if before is not None:
                 log.own.run(_still(log, before, store.where))
-            if not new:
-                return 0
-            for path, hashes in _tiles(log, 0 if before is None else before.size, new[-1].size):
-                store.write(path, hashes)
-            for each in new:
-                store.write(f"checkpoints/{each.size}", each.note.encode())
-            store.write("checkpoint", new[-1].note.encode())
-            store.close(f"Seal of {new[-1].origin}: {new[-1].size} events, up to position {new[-1].position}")
+            if new:
+                for path, hashes in _tiles(log, 0 if before is None else before.size, new[-1].size):
+                    store.write(path, hashes)
+                for each in new:
+                    store.write(f"checkpoints/{each.size}", each.note.encode())
+                store.write("checkpoint", new[-1].note.encode())
+            if last := new[-1] if new else before:  # what was broken off before its end is finished too
+                store.close(f"Seal of {last.origin}: {last.size} events, up to position {last.position}")
         except OSError as error:
             raise SealError(f"the seal cannot be taken to {store.where}: {error}") from error
         return len(new)
@@ -199,9 +206,10 @@ class Git(Folder):
         return super().read(path)
 
     def close(self, message: str) -> None:
-        """Commit, and push."""
-        self._git("add", "--", "checkpoint", "checkpoints", "tile")
-        self._git("commit", "--quiet", "-m", message, "--", "checkpoint", "checkpoints", "tile")
+        """Commit what is new, and push."""
+        self._git("add", "--", *_OURS)
+        if self._git("diff", "--cached", "--name-only", "--", *_OURS).strip():
+            self._git("commit", "--quiet", "-m", message, "--", *_OURS)
         if self._git("for-each-ref", "--format=%(upstream)", self._git("symbolic-ref", "HEAD").strip()).strip():
             self._git("push", "--quiet")
 
@@ -213,9 +221,12 @@ class Git(Folder):
                 text=True,
                 check=False,
                 stdin=subprocess.DEVNULL,
+                timeout=_PATIENCE,
             )
         except FileNotFoundError as error:
             raise SealError("the seal cannot be committed: git is not installed") from error
+        except subprocess.TimeoutExpired as error:
+            raise SealError(f"the seal cannot be committed in {self.where}: {error}") from error
         if done.returncode:
             raise SealError(f"the seal cannot be committed in {self.where}: git says: {done.stderr.strip()}")
         return done.stdout
@@ -235,14 +246,23 @@ class Objects:
 
     def read(self, path: str) -> bytes | None:
         found: Any = None
-        with suppress(FileNotFoundError):
+        with self._told(), suppress(FileNotFoundError):
             found = self._filesystem.cat_file(f"{self._root}/{path}")
         return found if found is None else bytes(found)
 
     def write(self, path: str, contents: bytes) -> None:
         whole = f"{self._root}/{path}"
-        self._filesystem.makedirs(whole.rpartition("/")[0], exist_ok=True)
-        self._filesystem.pipe_file(whole, contents)
+        with self._told():
+            self._filesystem.makedirs(whole.rpartition("/")[0], exist_ok=True)
+            self._filesystem.pipe_file(whole, contents)
+
+    @contextmanager
+    def _told(self) -> Generator[None]:
+        """Say where it was; each storage has errors of its own."""
+        try:
+            yield
+        except Exception as error:
+            raise SealError(f"the seal cannot be taken to {self.where}: {error!r}") from error
 
     def close(self, message: str) -> None:
         """Nothing: each object is complete."""
@@ -259,6 +279,14 @@ class Witness:
 
     def take(self, log: Log, trusted: tuple[str, ...]) -> int:
         """Record the last checkpoint there, once."""
+        try:
+            return self._take(log, trusted)
+        except SealError:
+            raise
+        except Exception as error:  # of their database, most likely; it is theirs to mend
+            raise SealError(f"the seal cannot be taken to the log of {self._party.name}: {error}") from error
+
+    def _take(self, log: Log, trusted: tuple[str, ...]) -> int:
         last = log.own.run(last_checkpoint(log))
         if last is None:
             return 0
@@ -269,8 +297,9 @@ class Witness:
         event = CheckpointSealed(
             origin=checkpoint.origin, size=checkpoint.size, position=checkpoint.position, note=checkpoint.note
         )
-        steps = theirs.append((event,), dedupe=f"{event.__type__} {checkpoint.origin} {checkpoint.size}")
-        return int(not theirs.own.run(theirs.transaction(steps)).duplicate)
+        once = f"{event.__type__} {checkpoint.origin} {checkpoint.size}"
+        with self._party.transaction() as connection:
+            return int(not self._party.record(event, via=connection, dedupe=once).duplicate)
 
 
 def witnessed(log: Log, origin: str, position: int = 0) -> Steps[list[str]]:

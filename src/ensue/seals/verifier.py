@@ -17,6 +17,7 @@ import argparse
 import base64
 import json
 import sys
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -212,7 +213,7 @@ def open_note(note: str, keys: Sequence[str]) -> str:
 def read_checkpoint(note: str, keys: Sequence[str]) -> Checkpoint:
     """Return what a signed checkpoint says; raise `Untrue` if it is not signed with one of the keys."""
     lines = open_note(note, keys).splitlines()
-    more = dict(line.partition(" ")[::2] for line in lines[3:])
+    more = {word: rest for word, _, rest in (line.partition(" ") for line in lines[3:])}
     try:
         root = base64.b64decode(lines[2], validate=True)
         return Checkpoint(lines[0], int(lines[1]), root, int(more["position"]), more["sealed"], note)
@@ -284,7 +285,7 @@ def check_events(lines: Iterable[str], tiles: Iterable[bytes], size: int) -> Ite
     """
     leaves = (tile[at : at + HASH] for tile in tiles for at in range(0, len(tile), HASH))
     gone: list[int] = []
-    pruned: list[Sequence[int]] = []
+    pruned: list[list[int]] = []
     expected, position = 0, 0
     for line in lines:
         event = json.loads(line)
@@ -309,8 +310,10 @@ def check_events(lines: Iterable[str], tiles: Iterable[bytes], size: int) -> Ite
             pruned += json.loads(event["data"])["positions"]
     if expected < size:
         yield Fault(position, f"truncated: the {size - expected} sealed events behind this position are missing")
+    pruned.sort()
     for each in gone:
-        if not any(first <= each <= last for first, last in pruned):
+        before = bisect_right(pruned, [each, sys.maxsize]) - 1
+        if before < 0 or pruned[before][1] < each:
             yield Fault(each, "deleted: the event is gone, and no sealed event says that it was pruned")
 
 

@@ -34,6 +34,8 @@ Tell = Callable[[int, int], None]
 _SHOWN = 1000
 """How many findings are told one by one."""
 _LEVELS = 8
+_CHECKPOINTS = 1000
+"""Checkpoints that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,9 @@ def verify(
     first: int | None = (yield Ask(log, log.position_at(since))) if isinstance(since, datetime) else since
     start: _Start = yield Ask(log, log.at_one_moment(_begin(log, keys, first)))
     outside = [each for one in kept for each in one.checkpoints]
-    if start.size == 0 and not outside and not start.signed:
-        raise NotSealed("nothing has been sealed yet: ensue seal, or app.seal(…) and a worker")
+    if not (outside or start.signed or start.findings):
+        what = "nothing has been signed" if start.size else "nothing has been sealed"
+        raise NotSealed(f"{what} yet: ensue seal, or app.seal(…) and a worker. If it was, checkpoints are gone")
     _one_origin([*start.signed, *outside])
     frontier = start.frontier.copy()
     usable = [each for each in (*start.signed, *outside) if each.checkpoint.size > frontier.size]
@@ -159,7 +162,7 @@ def _begin(log: Log, keys: Sequence[str], since: int | None) -> Steps[_Start]:
     last = yield from stored.last_leaves(log)
     findings: list[Finding] = []
     size, position = _size(now, last, findings)
-    signed = _signed((yield from checkpoint_rows(log)), keys, findings)
+    signed = yield from _signed(log, keys, findings)
     first, behind = 0, 0
     if since is not None:
         tile = yield from stored.leaves_at(log, max(1, since))
@@ -197,18 +200,22 @@ def _size(now: Progress | None, last: Leaves | None, findings: list[Finding]) ->
     return now.size, now.position
 
 
-def _signed(rows: Sequence[tuple[int, int, str]], keys: Sequence[str], findings: list[Finding]) -> list[Signed]:
+def _signed(log: Log, keys: Sequence[str], findings: list[Finding]) -> Steps[list[Signed]]:
+    """Return the checkpoints that are signed, without their notes: there may be many."""
     found: list[Signed] = []
-    for size, position, note in rows:
-        try:
-            checkpoint: Checkpoint = read_checkpoint(note, keys)
-            if (checkpoint.size, checkpoint.position) != (size, position):
-                raise Untrue(f"it is the one of {checkpoint.size} leaves, up to position {checkpoint.position}")
-        except Untrue as error:
-            what = f"the checkpoint of {size} leaves, up to position {position}, proves nothing: {error}"
-            findings.append(finding("seal", position, position, 0, what))
-        else:
-            found.append(Signed(checkpoint, ""))
+    after = -1
+    while rows := (yield from checkpoint_rows(log, after, _CHECKPOINTS)):
+        for size, position, note in rows:
+            try:
+                checkpoint: Checkpoint = read_checkpoint(note, keys)
+                if (checkpoint.size, checkpoint.position) != (size, position):
+                    raise Untrue(f"it is the one of {checkpoint.size} leaves, up to position {checkpoint.position}")
+            except Untrue as error:
+                what = f"the checkpoint of {size} leaves, up to position {position}, proves nothing: {error}"
+                findings.append(finding("seal", position, position, 0, what))
+            else:
+                found.append(Signed(checkpoint._replace(note=""), ""))
+        after = rows[-1][0]
     return found
 
 

@@ -251,7 +251,8 @@ class Walk:
                     last,
                     0,
                     f"history and hashes between {where(first, last)} are not those that {source} has signed: they "
-                    "were rewritten together, or an older backup was restored and went on from there",
+                    "were rewritten together, the hash of an event that was pruned was altered, or an older backup was "
+                    "restored and went on from there",
                 )
             )
             return
@@ -332,10 +333,10 @@ class Walk:
         place, events = where(run.first, run.last), f"{run.events} event{'' if run.events == 1 else 's'}"
         at_end = run.last_index == self._held.size - 1
         if run.mark == "deleted" and at_end and not more:
-            what = f"the log ends before {place}: the {events} there were sealed, and are gone"
+            what = f"the log ends before {place}; sealed there, and gone: {events}"
             return finding("truncated", run.first, run.last, run.events, what)
         if at_end and (run.mark == "deleted" or (run.mark == "changed" and run.events > 1)):
-            what = f"the tail was replaced: the {events} that were sealed at {place} are gone, and others follow"
+            what = f"the tail was replaced: {events} sealed at {place}, which are gone, and others follow"
             return finding("replaced", run.first, run.last, run.events, what)
         what = {
             "changed": f"{events} at {place}: not what was sealed",
