@@ -60,6 +60,7 @@ MIGRATIONS = [
     "0004_inbox",
     "0005_projections",
     "0006_timers_and_processes",
+    "0008_personal_keys",
 ]
 
 

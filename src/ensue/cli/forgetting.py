@@ -30,7 +30,7 @@ from ensue.history import Appearances
 
 def add_to(cli: typer.Typer) -> None:
     """Add the command."""
-    cli.command(short_help="Make a person's data unreadable for good, or tell where it is.")(forget)
+    cli.command(short_help="Make a person's data unreadable, or tell where it is.")(forget)
 
 
 def forget(

@@ -48,10 +48,11 @@ def rotate(app: AppOption = None, dry_run: DryRunOption = False, json: JsonOptio
     rotation = find_log(app).app.keys
     if dry_run:
         left = [each for each in rotation.masters() if not each.current]
+        keys = sum(each.keys for each in left)
         if json:
-            print_json(left)
+            print_json({"keys": keys})
         else:
-            say(f"would wrap {count(sum(each.keys for each in left), 'key')} anew; nothing was done")
+            say(f"would wrap {count(keys, 'key')} anew; nothing was done")
         return
     with progress("Wrapping keys") as step:
         try:
