@@ -13,7 +13,7 @@ import msgspec
 
 from ensue.errors import EventValueError, PersonalDataError, UndecodableEvent, UnknownName
 from ensue.events.kinds import Event, Kind, event_class
-from ensue.events.personal import Opened, Opener, declared, holds_tokens, is_personal
+from ensue.events.personal import PERSONAL, Opened, Opener, holds_tokens
 from ensue.events.texts import LONGEST, fault_in
 from ensue.events.upcasting import decode, has_past, unknown_members
 
@@ -238,14 +238,15 @@ class Recorded(msgspec.Struct, Generic[E_co], gc=False, eq=False):  # gc=False: 
     def _readable(self) -> str:
         if self.opener is not None:
             return self.opener.open(self.type, self.id_text, self.data).data
-        if declared() and is_personal(self.type) and holds_tokens(self.data):
+        if holds_tokens(self.data):
             raise PersonalDataError("its personal fields are encrypted, and it was not read from its log")
         return self.data
 
     def _decode(self) -> Event:
         if not has_past(self.type):
             try:
-                event: Event = event_class(self.type).__structure__.decode(self._readable())
+                data = self.data if self.opener is None and self.type not in PERSONAL else self._readable()
+                event: Event = event_class(self.type).__structure__.decode(data)
             except Exception as error:
                 raise self._undecodable(error) from error
             return event

@@ -16,6 +16,7 @@ _encode = msgspec.json.Encoder().encode
 _text = msgspec.json.Decoder(str).decode
 _NULL = msgspec.Raw(b"null")
 _BEGINS = f'"{TOKEN}'.encode()
+_LENGTH = len(_BEGINS)
 FORGOTTEN = "(forgotten)"
 HIDDEN = "(personal)"
 _UNREAD = (_encode(FORGOTTEN), _encode(HIDDEN))
@@ -42,6 +43,13 @@ class Ring:
         masked: list[str] = []
         members = _members(data)
         for member, value in members.items():
+            raw = bytes(value)
+            if not raw.startswith(_BEGINS):
+                continue
+            name, _, content = raw[_LENGTH:-1].decode().partition(":")
+            if (key := self.keys.get(name)) is not None:  # the usual case
+                members[member] = msgspec.Raw(decrypt(content, (key,), context(type, id, member)))
+                continue
             token = _token(value)
             if token is None:
                 continue
@@ -49,7 +57,7 @@ class Ring:
                 masked.append(member)
                 members[member] = fields[member].mask if member in fields else _NULL
             elif (keys := self._keys(token)) is not None:
-                members[member] = msgspec.Raw(decrypt(token, keys, context(type, id, member)))
+                members[member] = msgspec.Raw(decrypt(content, keys, context(type, id, member)))
             elif member in fields:
                 raise PersonalDataError(
                     f"{member} is encrypted with a key that is not in this log ({'.'.join(token.keys)})"
@@ -75,7 +83,7 @@ class Ring:
             return msgspec.Raw(_encode(FORGOTTEN))
         try:
             keys = self._keys(token)
-            return msgspec.Raw(_encode(str(token)) if keys is None else decrypt(token, keys, where))
+            return msgspec.Raw(_encode(str(token)) if keys is None else decrypt(token.content, keys, where))
         except Exception:  # noqa: BLE001 whoever looks is told that something stands there
             return msgspec.Raw(_encode(HIDDEN))
 
@@ -120,7 +128,7 @@ class Ring:
         if self._is_forgotten(token):
             return None
         keys = self._keys(token)
-        return text if keys is None else decrypt(token, keys, context).decode()
+        return text if keys is None else decrypt(token.content, keys, context).decode()
 
     def tell(self, text: str, context: str) -> str:
         """As `read`, for people: where it cannot be read, it says so."""
