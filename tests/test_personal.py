@@ -291,6 +291,14 @@ def test_a_key_that_the_log_lacks_is_no_mask(app: App) -> None:
         assert found.event
 
 
+def test_an_event_that_was_not_read_from_its_log_is_not_taken_for_readable(app: App) -> None:
+    record(app, Joined(user_id=uuid4(), email=SECRET))
+    (found,) = app.read()
+    elsewhere = msgspec.structs.replace(found, opener=None)
+    with pytest.raises(UndecodableEvent, match="not read from its log"):
+        assert elsewhere.event
+
+
 def test_without_the_master_key_it_says_so_and_people_see_that_something_is_there(
     make: Callable[..., App], app: App
 ) -> None:
@@ -718,6 +726,19 @@ def test_forgetting_waits_for_who_has_just_made_the_key(make: Callable[..., App]
                 assert thread.is_alive()
     thread.join()
     assert [each.event.email for each in app.read()] == [""]
+
+
+def test_of_many_keys_those_that_are_destroyed_are_nowhere_in_the_file(tmp_path: Path) -> None:
+    app = App("personal", f"sqlite:///{tmp_path}/log.db", migrate=True, master_keys=LocalKeys(b"k" * 32))
+    for number in range(300):
+        record(app, Reminded(user=f"p{number * 7919 % 300:03}", email=SECRET))
+    wrapped = {subject: key.encode() for subject, key in rows(app, "select subject, wrapped from $.personal_keys")}
+    gone = sorted(wrapped)[::10]
+    for subject in gone:
+        app.forget(subject)
+    found = dump(app)
+    assert [subject for subject in gone if wrapped[subject] in found] == []
+    assert {subject for subject in wrapped if wrapped[subject] in found} == set(wrapped) - set(gone)
 
 
 def test_a_reader_of_the_file_keeps_it_from_being_swept_and_then_no_more(tmp_path: Path) -> None:
