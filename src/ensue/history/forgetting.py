@@ -49,13 +49,8 @@ def forget(log: Log, subject: str, actor: str, reason: str) -> Errand[Forgotten]
 
 
 def _destroy(log: Log, subject: str, actor: str, reason: str) -> Steps[tuple[str, str, bool]]:
-    sql = log.dialect.sql
-    if "overwrite_deleted" not in sql:
-        return (yield from log.transaction(log.impatiently(_end(log, subject, actor, reason))))
-    yield Call(sql["overwrite_deleted"])
-    found = yield from log.transaction(_end(log, subject, actor, reason))
-    yield Call(sql["leave_deleted"])
-    return found
+    steps = log.transaction(log.impatiently(_end(log, subject, actor, reason)))
+    return (yield from log.personal.overwriting(steps))
 
 
 def _end(log: Log, subject: str, actor: str, reason: str) -> Steps[tuple[str, str, bool]]:
