@@ -36,6 +36,7 @@ from ensue import (
     starts,
     upcast,
 )
+from ensue.brokers import Outgoing, broker_at
 from ensue.contracts.cloudevents import structured
 from ensue.errors import (
     EventDefinitionError,
@@ -49,6 +50,7 @@ from ensue.events import kinds
 from ensue.history import forgetting
 from ensue.keys import LocalKeys, make_master_key
 from ensue.subscriptions.operating import Filter
+from ensue.testing import given
 from tests.patience import until
 
 NAMES = "test.personal."
@@ -567,6 +569,80 @@ async def test_an_edited_dead_letter_is_encrypted_like_its_event_and_delivered_r
         await until(lambda: len(given) == 2)
     assert given[1] == Joined(user_id=USER, email="new@example.org", phone=PHONE)
     assert b"new@example.org" not in dump(app)
+
+
+# -------------------------------------------------------------------------------------------- between services
+
+
+async def test_a_message_that_has_to_wait_is_kept_encrypted(make: Callable[..., App], schema: str) -> None:
+    url = f"memory://{schema.replace('_', '-')}"
+    app, fails, given = make(), [True], list[Published]()
+
+    @app.receive(Published, source=url, retry=Backoff(first=0.05, most=0.05))
+    def take(event: Published, connection: Any) -> None:
+        if fails:
+            raise LookupError(event.email)
+        given.append(event)
+
+    app.migrate()
+    await app.prepare_receivers()
+    publisher = broker_at(url).publisher()
+    await publisher.open([Published.__type__])
+    for user in ("ada", "bob"):
+        headers = {"ce-specversion": "1.0", "ce-id": user, "ce-source": "/there", "ce-type": Published.__type__}
+        body = json.dumps({"user": user, "email": SECRET}).encode()
+        sent = Outgoing(Published.__type__, user, user, "application/json", headers, body)
+        assert await publisher.publish([sent]) == [None]
+    async with app.running():
+        await until(lambda: len(app.operations.dead_letters(Filter(waiting_only=False))) == 2, "both wait")
+        assert not [each for each in SAID if each in dump(app)]
+        assert {each.reason for each in app.operations.dead_letters(Filter(waiting_only=False))} == {
+            f"LookupError: {SECRET}"
+        }
+        await app.forget_async("bob")
+        fails.clear()
+        await until(lambda: len(given) == 2, "both are handled")
+    assert sorted(given, key=lambda each: each.user) == [
+        Published(user="ada", email=SECRET),
+        Published(user="bob", email=""),
+    ]
+
+
+def test_an_inbox_records_it_encrypted(make: Callable[..., App], schema: str) -> None:
+    url = f"memory://{schema.replace('_', '-')}"
+    app = make()
+    app.inbox(url, Published)
+    app.migrate()
+
+    async def work() -> None:
+        await app.prepare_receivers()
+        publisher = broker_at(url).publisher()
+        await publisher.open([Published.__type__])
+        headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/there", "ce-type": Published.__type__}
+        body = json.dumps({"user": "ada", "email": SECRET}).encode()
+        await publisher.publish([Outgoing(Published.__type__, "ada", "1", "application/json", headers, body)])
+        async with app.running():
+            await until(lambda: list(app.read(types=[Published])), "it is recorded")
+
+    asyncio.run(work())
+    (found,) = app.read(types=[Published])
+    assert found.event == Published(user="ada", email=SECRET)
+    assert not [each for each in SAID if each in dump(app)]
+
+
+# ------------------------------------------------------------------------------------------------------- testing
+
+
+def test_what_is_given_in_a_test_needs_no_master_key(monkeypatch: pytest.MonkeyPatch, schema: str) -> None:
+    monkeypatch.delenv("ENSUE_MASTER_KEY", raising=False)
+    given(Account, Opened(owner="ada", holder=SECRET)).when(lambda account: account.rename("ada", "Ada")).then(
+        Renamed(owner="ada", holder="Ada")
+    )
+    app = App("personal", f"memory://{schema}", migrate=True)
+    record(app, Reminded(user="ada", email=SECRET))
+    assert [each.event.email for each in app.read()] == [SECRET]
+    app.forget("ada")
+    assert [each.event.email for each in app.read()] == [""]
 
 
 # --------------------------------------------------------------------------------------------------- master keys
