@@ -74,6 +74,10 @@ def test_without_the_master_key_people_see_that_something_is_there(shop: Shop, m
     assert "example.org" not in said
     assert '"email":"(personal)"' in said
     assert shop.good("show", "1", "--json").json["data"]["email"] == "(personal)"
+    monkeypatch.delenv("ENSUE_MASTER_KEY")
+    shop.write(shop.text)
+    found = [each for each in shop("doctor", "--json").json["findings"] if each["check"] == "keys"]
+    assert [each["level"] for each in found] == ["wrong"]
 
 
 def test_the_master_key_is_rotated(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +86,8 @@ def test_the_master_key_is_rotated(shop: Shop, monkeypatch: pytest.MonkeyPatch) 
     assert [(each["master"], each["keys"]) for each in shop.good("keys", "list", "--json").json] == [(old, 2)]
     monkeypatch.setenv("ENSUE_MASTER_KEY", f"{NEW}, {OLD}")
     shop.write(shop.text)
+    noted = [each for each in shop("doctor", "--json").json["findings"] if each["check"] == "keys"]
+    assert [(each["level"], "2 keys" in each["what"]) for each in noted] == [("note", True)]
     assert shop.good("keys", "rotate", "--dry-run").out == "would wrap 2 keys anew; nothing was done\n"
     assert shop.good("keys", "rotate", "--json").json == {"master": new, "keys": 2, "swept": True}
     assert "0 keys wrapped anew" in shop.good("keys", "rotate").out
