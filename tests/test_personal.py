@@ -48,7 +48,7 @@ from ensue.errors import (
 )
 from ensue.events import kinds
 from ensue.history import forgetting
-from ensue.keys import LocalKeys, make_master_key
+from ensue.keys import LocalKeys, make_master_key, vault
 from ensue.subscriptions.operating import Filter
 from ensue.testing import given
 from tests.patience import until
@@ -709,6 +709,21 @@ def test_a_key_service_is_asked_seldom(make: Callable[..., App]) -> None:
     again = make(master_keys=Service())
     assert len([each.event for each in again.read()]) == 20
     assert again.log.personal.vault.required().calls == [("unwrap", True)]  # type: ignore[attr-defined]
+
+
+def test_unwrapped_keys_are_kept_for_a_while_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vault, "_MOST", 3)
+    now = [0.0]
+    monkeypatch.setattr("ensue.keys.vault.time.monotonic", lambda: now[0])
+    ours = vault.Vault(LocalKeys(b"k" * 32), in_memory=False)
+    made = [ours.new()[1] for _ in range(4)]
+    assert [ours.known(each) is not None for each in made] == [False, True, True, True]
+    now[0] = 299.0
+    assert ours.unwrap(made[0]).id == made[0].id
+    now[0] = 301.0
+    assert [ours.known(each) is not None for each in made] == [True, False, False, False]
+    ours.forget(made[0].id)
+    assert ours.known(made[0]) is None
 
 
 async def test_a_key_service_does_not_block_the_event_loop(make: Callable[..., App]) -> None:

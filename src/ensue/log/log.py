@@ -117,7 +117,10 @@ class Log:
 
     def read(self, selection: Selection, limit: int) -> Steps[list[Recorded[Any]]]:
         """Read the first events of a selection, in position order, whether or not the log is complete there."""
-        return read_batch(self.dialect, self.personal, selection, limit)
+        found = yield from read_batch(self.dialect, selection, limit)
+        if self.personal.vault.used:
+            yield from self.personal.equip(found)
+        return found
 
     def position_at(self, moment: datetime) -> Steps[int]:
         """Return the first position of what was recorded at a moment or later, now and for ever.

@@ -10,7 +10,6 @@ from uuid import UUID
 from ensue.errors import EnsueError
 from ensue.events import Recorded
 from ensue.log.dialect import Dialect, NotUtf8
-from ensue.log.personal import PersonalData
 from ensue.log.postgres import Postgres
 from ensue.log.statements import Call, Row, Steps
 
@@ -62,18 +61,13 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def read_batch(
-    dialect: Dialect, personal: PersonalData, selection: Selection, limit: int
-) -> Steps[list[Recorded[Any]]]:
-    """Read the first events of a selection, in position order."""
+def read_batch(dialect: Dialect, selection: Selection, limit: int) -> Steps[list[Recorded[Any]]]:
+    """Read the first events of a selection, in position order, as they are stored."""
     try:
         rows = yield _call(dialect, selection, limit)
     except NotUtf8:
         rows = [_legible_row(row) for row in (yield _call(dialect, selection, limit, _BYTES))]
-    found: list[Recorded[Any]] = [Recorded(*row) for row in rows]
-    if personal.vault.used:
-        yield from personal.equip(found)
-    return found
+    return [Recorded(*row) for row in rows]
 
 
 def _legible_row(row: Row) -> Row:
