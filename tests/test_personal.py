@@ -38,6 +38,8 @@ from ensue import (
 )
 from ensue.brokers import Outgoing, broker_at
 from ensue.contracts.cloudevents import structured
+from ensue.contracts.schemas import schema_of
+from ensue.contracts.structures import contract_of
 from ensue.errors import (
     EventDefinitionError,
     EventValueError,
@@ -364,6 +366,16 @@ def test_it_is_published_readable_and_masked_when_it_is_published_again(app: App
     app.forget("ada")
     (found,) = app.read()
     assert b'"email":""' in structured(found, "/here").body
+
+
+class PublishedPlainly(IntegrationEvent, version=1, name=NAMES + "published-plainly"):
+    user: str
+    email: str
+
+
+def test_a_contract_does_not_say_what_is_personal() -> None:
+    ours, plain = (schema_of(contract_of(each))["properties"] for each in (Published, PublishedPlainly))
+    assert ours == plain
 
 
 # ----------------------------------------------------------------------------------------------- aggregates
