@@ -583,6 +583,27 @@ async def test_an_edited_dead_letter_is_encrypted_like_its_event_and_delivered_r
     assert b"new@example.org" not in dump(app)
 
 
+async def test_what_an_operator_adds_to_a_dead_letter_is_encrypted_too(make: Callable[..., App]) -> None:
+    app, given = make(), list[Any]()
+
+    @app.on(Joined, start="beginning", retry=Backoff(first=60))
+    def fails(event: Joined) -> None:
+        given.append(event)
+        if event.phone is None:
+            raise LookupError
+
+    record(app, Joined(user_id=USER, email=""))
+    rows(app, f"""update $.events set data = '{{"user_id":"{USER}","email":"","phone":null}}'""")  # as from SQL
+    async with app.running():
+        await until(lambda: app.operations.dead_letters(Filter(waiting_only=False)))
+        (letter,) = app.operations.dead_letters(Filter(waiting_only=False))
+        added = json.dumps(json.loads(letter.data or "") | {"email": SECRET, "phone": PHONE})
+        app.operations.edit("fails", letter.id, added, actor="me", reason="")
+        assert not [each for each in SAID if each in dump(app)]
+        await until(lambda: len(given) == 2)
+    assert given[1] == Joined(user_id=USER, email=SECRET, phone=PHONE)
+
+
 # -------------------------------------------------------------------------------------------- between services
 
 

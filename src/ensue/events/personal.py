@@ -141,6 +141,8 @@ def register(type: str, fields: Iterable[PersonalField], *, today: bool) -> None
 
 # --- tokens in what is stored
 
+_raw_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
 
 def holds_tokens(data: str) -> bool:
     """Tell quickly whether something in a JSON text may be encrypted."""
@@ -156,6 +158,12 @@ def token_of(text: str) -> Token | None:
     """Return the token that a text is; None if it is anything else."""
     found = _WHOLE.fullmatch(text) if text.startswith(TOKEN) else None
     return None if found is None else _token(found[1], found[2])
+
+
+def is_token(data: str, member: str) -> bool:
+    """Tell whether a member of an event's JSON is encrypted."""
+    value = _raw_members(data).get(member, msgspec.Raw())
+    return bytes(value).startswith(_BEGINS.encode())
 
 
 def _token(keys: str, content: str) -> Token:

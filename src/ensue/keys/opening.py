@@ -87,11 +87,11 @@ class Ring:
         except Exception:  # noqa: BLE001 whoever looks is told that something stands there
             return msgspec.Raw(_encode(HIDDEN))
 
-    def conceal(self, type: str, id: str, edited: str, stored: str) -> str:
-        """Return what a person has made of an event, encrypted where the stored one is, with the same keys.
+    def restored(self, type: str, id: str, edited: str, stored: str) -> str:
+        """Return what a person has made of an event, with the tokens that stand for what the person was not shown.
 
-        Where the person was told that something cannot be read, and has left that there, it stays as it is. Raises
-        `PersonalDataError` for what cannot be encrypted: its person is forgotten.
+        What a member held that no class marks any more is encrypted again, with the same keys. Raises
+        `PersonalDataError` if that is not possible, because its person is forgotten.
         """
         if not holds_tokens(stored):
             return edited
@@ -100,14 +100,15 @@ class Ring:
             token = _token(value)
             if token is None or member not in members:
                 continue
-            now = bytes(members[member])
-            mask = bytes(fields[member].mask if member in fields else _NULL)
+            now, known = bytes(members[member]), member in fields
+            mask = bytes(fields[member].mask if known else _NULL)
             if now in _UNREAD or (self._is_forgotten(token) and now == mask):
                 members[member] = value
-            elif not self._is_forgotten(token) and (keys := self._keys(token)) is not None:
+            elif not known or not fields[member].subject:
+                keys = None if self._is_forgotten(token) else self._keys(token)
+                if keys is None:
+                    raise PersonalDataError(f"{type}.{member} is of a person who is forgotten: leave its mask there")
                 members[member] = msgspec.Raw(_encode(str(encrypt(keys, now, context(type, id, member)))))
-            else:
-                raise PersonalDataError(f"{type}.{member} is of a person who is forgotten: leave its mask there")
         return _encode(members).decode()
 
     # --- texts that may tell of what is personal
@@ -153,8 +154,3 @@ class Ring:
 def _token(value: msgspec.Raw) -> Token | None:
     raw = bytes(value)
     return token_of(_text(raw)) if raw.startswith(_BEGINS) else None
-
-
-def holds(*texts: str | None) -> bool:
-    """Tell quickly whether one of these JSON texts may hold tokens, or is one."""
-    return any(each is not None and (each.startswith(TOKEN) or holds_tokens(each)) for each in texts)

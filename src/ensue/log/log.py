@@ -118,6 +118,8 @@ class Log:
     def read(self, selection: Selection, limit: int) -> Steps[list[Recorded[Any]]]:
         """Read the first events of a selection, in position order, whether or not the log is complete there."""
         found = yield from read_batch(self.dialect, selection, limit)
+        if selection.edited is not None and found:
+            found[0].data = selection.edited
         if self.personal.vault.used:
             yield from self.personal.equip(found)
         return found

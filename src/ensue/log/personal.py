@@ -13,7 +13,16 @@ from typing import Any
 import msgspec
 
 from ensue.events import Recorded, Written, find_class
-from ensue.events.personal import TOKEN, PersonalField, declared, holds_tokens, is_personal, tokens_in
+from ensue.events.personal import (
+    TOKEN,
+    PersonalField,
+    declared,
+    holds_tokens,
+    is_personal,
+    is_token,
+    personal_members,
+    tokens_in,
+)
 from ensue.keys import Concealing, Kept, Key, Ring, Vault
 from ensue.log.dialect import Dialect
 from ensue.log.sqlite import Sqlite
@@ -57,6 +66,14 @@ class PersonalData:
         """Encrypt the personal fields of something else that is about to be stored; see `Concealing.done`."""
         keys = yield from self.keys_of(concealing.subjects)
         return concealing.done(keys, masking=masking)
+
+    def conceal_edited(self, type: str, id: str, data: str) -> Steps[str]:
+        """Encrypt what is personal in an event that a person has edited, and is not encrypted already."""
+        known = tuple(each for each in personal_members(type).values() if each.subject)
+        fields = tuple(each for each in known if not is_token(data, each.member))
+        if not fields:
+            return data
+        return (yield from self.conceal_one(Concealing(fields, type, type, id, data.encode()))).decode()
 
     def keys_of(self, subjects: Iterable[str]) -> Steps[Mapping[str, KeyOf]]:
         """Return the keys of persons, in the open transaction; who has none and is not forgotten gets one."""

@@ -43,6 +43,8 @@ class Selection:
     """Events of which this is the key, declared or by their stream."""
     correlation_id: str | None = None
     id: str | None = None
+    edited: str | None = None
+    """What is read in place of what the one event holds, as a person has edited it."""
 
     def __post_init__(self) -> None:
         for moment in (self.since, self.before):
