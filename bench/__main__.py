@@ -35,6 +35,7 @@ GROUPS = {
     "n": "projecting",
     "o": "timers",
     "s": "sealing",
+    "p": "personal",
 }
 
 

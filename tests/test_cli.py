@@ -25,18 +25,18 @@ NO_SUCH_THING = {
     "ensue diff",
     "ensue projection list",
     "ensue projection compare",
+    "ensue keys list",
     "ensue process list",
     "ensue process show",
     "ensue process cancel",
 }
-"""This shop has no aggregate, no projection and no process."""
+"""This shop has no aggregate, no projection, no process and nothing personal."""
 LISTINGS = [
     ("tail", "--no-follow"),
     ("show", "1"),
     ("trace", "1"),
     ("prune", "--older-than", "90d", "--dry-run"),
     ("forget", "u7", "--report"),
-    ("keys", "list"),
     ("keys", "rotate", "--dry-run"),
     ("lag",),
     ("dead", "list"),
@@ -114,6 +114,7 @@ def test_every_command_stands_in_the_reference(name: str) -> None:
         "ensue events",
         "ensue contracts",
         "ensue projection",
+        "ensue keys",
         "ensue process",
     ), "an example"
 

@@ -36,7 +36,10 @@ from ensue import (
     starts,
     upcast,
 )
+from ensue.brokers import Outgoing, broker_at
 from ensue.contracts.cloudevents import structured
+from ensue.contracts.schemas import schema_of
+from ensue.contracts.structures import contract_of
 from ensue.errors import (
     EventDefinitionError,
     EventValueError,
@@ -47,8 +50,9 @@ from ensue.errors import (
 )
 from ensue.events import kinds
 from ensue.history import forgetting
-from ensue.keys import LocalKeys, make_master_key
+from ensue.keys import LocalKeys, make_master_key, vault
 from ensue.subscriptions.operating import Filter
+from ensue.testing import given
 from tests.patience import until
 
 NAMES = "test.personal."
@@ -291,6 +295,14 @@ def test_a_key_that_the_log_lacks_is_no_mask(app: App) -> None:
         assert found.event
 
 
+def test_an_event_that_was_not_read_from_its_log_is_not_taken_for_readable(app: App) -> None:
+    record(app, Joined(user_id=uuid4(), email=SECRET))
+    (found,) = app.read()
+    elsewhere = msgspec.structs.replace(found, opener=None)
+    with pytest.raises(UndecodableEvent, match="not read from its log"):
+        assert elsewhere.event
+
+
 def test_without_the_master_key_it_says_so_and_people_see_that_something_is_there(
     make: Callable[..., App], app: App
 ) -> None:
@@ -354,6 +366,16 @@ def test_it_is_published_readable_and_masked_when_it_is_published_again(app: App
     app.forget("ada")
     (found,) = app.read()
     assert b'"email":""' in structured(found, "/here").body
+
+
+class PublishedPlainly(IntegrationEvent, version=1, name=NAMES + "published-plainly"):
+    user: str
+    email: str
+
+
+def test_a_contract_does_not_say_what_is_personal() -> None:
+    ours, plain = (schema_of(contract_of(each))["properties"] for each in (Published, PublishedPlainly))
+    assert ours == plain
 
 
 # ----------------------------------------------------------------------------------------------- aggregates
@@ -561,6 +583,101 @@ async def test_an_edited_dead_letter_is_encrypted_like_its_event_and_delivered_r
     assert b"new@example.org" not in dump(app)
 
 
+async def test_what_an_operator_adds_to_a_dead_letter_is_encrypted_too(make: Callable[..., App]) -> None:
+    app, given = make(), list[Any]()
+
+    @app.on(Joined, start="beginning", retry=Backoff(first=60))
+    def fails(event: Joined) -> None:
+        given.append(event)
+        if event.phone is None:
+            raise LookupError
+
+    record(app, Joined(user_id=USER, email=""))
+    rows(app, f"""update $.events set data = '{{"user_id":"{USER}","email":"","phone":null}}'""")  # as from SQL
+    async with app.running():
+        await until(lambda: app.operations.dead_letters(Filter(waiting_only=False)))
+        (letter,) = app.operations.dead_letters(Filter(waiting_only=False))
+        added = json.dumps(json.loads(letter.data or "") | {"email": SECRET, "phone": PHONE})
+        app.operations.edit("fails", letter.id, added, actor="me", reason="")
+        assert not [each for each in SAID if each in dump(app)]
+        await until(lambda: len(given) == 2)
+    assert given[1] == Joined(user_id=USER, email=SECRET, phone=PHONE)
+
+
+# -------------------------------------------------------------------------------------------- between services
+
+
+async def test_a_message_that_has_to_wait_is_kept_encrypted(make: Callable[..., App], schema: str) -> None:
+    url = f"memory://{schema.replace('_', '-')}"
+    app, fails, given = make(), [True], list[Published]()
+
+    @app.receive(Published, source=url, retry=Backoff(first=0.05, most=0.05))
+    def take(event: Published, connection: Any) -> None:
+        if fails:
+            raise LookupError(event.email)
+        given.append(event)
+
+    app.migrate()
+    await app.prepare_receivers()
+    publisher = broker_at(url).publisher()
+    await publisher.open([Published.__type__])
+    for user in ("ada", "bob"):
+        headers = {"ce-specversion": "1.0", "ce-id": user, "ce-source": "/there", "ce-type": Published.__type__}
+        body = json.dumps({"user": user, "email": SECRET}).encode()
+        sent = Outgoing(Published.__type__, user, user, "application/json", headers, body)
+        assert await publisher.publish([sent]) == [None]
+    async with app.running():
+        await until(lambda: len(app.operations.dead_letters(Filter(waiting_only=False))) == 2, "both wait")
+        assert not [each for each in SAID if each in dump(app)]
+        assert {each.reason for each in app.operations.dead_letters(Filter(waiting_only=False))} == {
+            f"LookupError: {SECRET}"
+        }
+        await app.forget_async("bob")
+        fails.clear()
+        await until(lambda: len(given) == 2, "both are handled")
+    assert sorted(given, key=lambda each: each.user) == [
+        Published(user="ada", email=SECRET),
+        Published(user="bob", email=""),
+    ]
+
+
+def test_an_inbox_records_it_encrypted(make: Callable[..., App], schema: str) -> None:
+    url = f"memory://{schema.replace('_', '-')}"
+    app = make()
+    app.inbox(url, Published)
+    app.migrate()
+
+    async def work() -> None:
+        await app.prepare_receivers()
+        publisher = broker_at(url).publisher()
+        await publisher.open([Published.__type__])
+        headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/there", "ce-type": Published.__type__}
+        body = json.dumps({"user": "ada", "email": SECRET}).encode()
+        await publisher.publish([Outgoing(Published.__type__, "ada", "1", "application/json", headers, body)])
+        async with app.running():
+            await until(lambda: list(app.read(types=[Published])), "it is recorded")
+
+    asyncio.run(work())
+    (found,) = app.read(types=[Published])
+    assert found.event == Published(user="ada", email=SECRET)
+    assert not [each for each in SAID if each in dump(app)]
+
+
+# ------------------------------------------------------------------------------------------------------- testing
+
+
+def test_what_is_given_in_a_test_needs_no_master_key(monkeypatch: pytest.MonkeyPatch, schema: str) -> None:
+    monkeypatch.delenv("ENSUE_MASTER_KEY", raising=False)
+    given(Account, Opened(owner="ada", holder=SECRET)).when(lambda account: account.rename("ada", "Ada")).then(
+        Renamed(owner="ada", holder="Ada")
+    )
+    app = App("personal", f"memory://{schema}", migrate=True)
+    record(app, Reminded(user="ada", email=SECRET))
+    assert [each.event.email for each in app.read()] == [SECRET]
+    app.forget("ada")
+    assert [each.event.email for each in app.read()] == [""]
+
+
 # --------------------------------------------------------------------------------------------------- master keys
 
 
@@ -625,6 +742,21 @@ def test_a_key_service_is_asked_seldom(make: Callable[..., App]) -> None:
     again = make(master_keys=Service())
     assert len([each.event for each in again.read()]) == 20
     assert again.log.personal.vault.required().calls == [("unwrap", True)]  # type: ignore[attr-defined]
+
+
+def test_unwrapped_keys_are_kept_for_a_while_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vault, "_MOST", 3)
+    now = [0.0]
+    monkeypatch.setattr("ensue.keys.vault.time.monotonic", lambda: now[0])
+    ours = vault.Vault(LocalKeys(b"k" * 32), in_memory=False)
+    made = [ours.new()[1] for _ in range(4)]
+    assert [ours.known(each) is not None for each in made] == [False, True, True, True]
+    now[0] = 299.0
+    assert ours.unwrap(made[0]).id == made[0].id
+    now[0] = 301.0
+    assert [ours.known(each) is not None for each in made] == [True, False, False, False]
+    ours.forget(made[0].id)
+    assert ours.known(made[0]) is None
 
 
 async def test_a_key_service_does_not_block_the_event_loop(make: Callable[..., App]) -> None:
@@ -718,6 +850,28 @@ def test_forgetting_waits_for_who_has_just_made_the_key(make: Callable[..., App]
                 assert thread.is_alive()
     thread.join()
     assert [each.event.email for each in app.read()] == [""]
+
+
+def test_of_many_keys_those_that_are_destroyed_are_nowhere_in_the_file(tmp_path: Path) -> None:
+    app = App("personal", f"sqlite:///{tmp_path}/log.db", migrate=True, master_keys=LocalKeys(b"k" * 32))
+    app.migrate()
+    with closing(sqlite3.connect(tmp_path / "log.db")) as connection:
+        connection.execute("pragma secure_delete = off")  # as most builds of SQLite have it
+        for number in range(1000):
+            app.record(Reminded(user=f"p{number * 7919 % 1000:04}", email=SECRET), via=connection)
+            if number % 20 == 0:
+                connection.commit()
+        connection.commit()
+        assert connection.execute("pragma secure_delete").fetchall() == [(0,)]
+    wrapped = {subject: key.encode() for subject, key in rows(app, "select subject, wrapped from $.personal_keys")}
+    gone = sorted(wrapped)[::20]
+    with app.log.own.lend() as own:
+        own.execute("pragma secure_delete = off")
+    for subject in gone:
+        app.forget(subject)
+    found = dump(app)
+    parts = {subject: [key[at : at + 20] for at in range(0, len(key) - 20, 20)] for subject, key in wrapped.items()}
+    assert {subject for subject in parts if any(each in found for each in parts[subject])} == set(wrapped) - set(gone)
 
 
 def test_a_reader_of_the_file_keeps_it_from_being_swept_and_then_no_more(tmp_path: Path) -> None:

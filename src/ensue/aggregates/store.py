@@ -177,7 +177,8 @@ class Store(Generic[S]):
                 yield from self._loader.snapshot(loaded, events)
             return receipt
 
-        return self.log.alone(steps(), single=not self._loader.keeps_snapshots)
+        keyed = declared() and any(is_personal(type(each).__type__) for each in events)
+        return self.log.alone(steps(), single=not self._loader.keeps_snapshots and not keyed)
 
     def _look_ahead(self, loaded: Loaded[S], events: tuple[Event, ...]) -> None:
         if type(events[-1]) in self.model.deleted_by:

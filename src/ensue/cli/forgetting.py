@@ -27,10 +27,15 @@ from ensue.cli.output import (
 from ensue.cli.target import find_log
 from ensue.history import Appearances
 
+NOT_SWEPT = (
+    "What is left of it is not swept up yet: somebody reads the SQLite file for long (do it again later), or this role "
+    "of PostgreSQL does not own the table (let its owner vacuum it)"
+)
+
 
 def add_to(cli: typer.Typer) -> None:
     """Add the command."""
-    cli.command(short_help="Make a person's data unreadable for good, or tell where it is.")(forget)
+    cli.command(short_help="Make a person's data unreadable, or tell where it is.")(forget)
 
 
 def forget(
@@ -73,7 +78,7 @@ def forget(
     else:
         say(f"There was no key of {subject}. From now on nothing personal is recorded about this subject.", WARN)
     if not done.swept:
-        say("The destroyed key is still in the file's write-ahead log: somebody reads. Say the same again later.", BAD)
+        say(NOT_SWEPT, BAD)
     say(f"What to build again, and who may have copies: {target.command('forget', subject, '--report')}", DIM)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from ensue.cli.forgetting import NOT_SWEPT
 from ensue.cli.options import AppOption, DryRunOption, JsonOption
 from ensue.cli.output import BAD, GOOD, Cell, count, note, print_json, progress, put, say, styled, table
 from ensue.cli.target import find_log
@@ -48,10 +49,11 @@ def rotate(app: AppOption = None, dry_run: DryRunOption = False, json: JsonOptio
     rotation = find_log(app).app.keys
     if dry_run:
         left = [each for each in rotation.masters() if not each.current]
+        keys = sum(each.keys for each in left)
         if json:
-            print_json(left)
+            print_json({"keys": keys})
         else:
-            say(f"would wrap {count(sum(each.keys for each in left), 'key')} anew; nothing was done")
+            say(f"would wrap {count(keys, 'key')} anew; nothing was done")
         return
     with progress("Wrapping keys") as step:
         try:
@@ -64,4 +66,4 @@ def rotate(app: AppOption = None, dry_run: DryRunOption = False, json: JsonOptio
         return
     say(f"{count(done.keys, 'key')} wrapped anew; master key {done.master} has wrapped all of them")
     if not done.swept:
-        say("What the old one had wrapped is still in the file's write-ahead log: somebody reads. Rotate again.", BAD)
+        say(NOT_SWEPT, BAD)

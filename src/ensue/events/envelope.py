@@ -13,7 +13,7 @@ import msgspec
 
 from ensue.errors import EventValueError, PersonalDataError, UndecodableEvent, UnknownName
 from ensue.events.kinds import Event, Kind, event_class
-from ensue.events.personal import Opened, Opener
+from ensue.events.personal import PERSONAL, Opened, Opener, holds_tokens
 from ensue.events.texts import LONGEST, fault_in
 from ensue.events.upcasting import decode, has_past, unknown_members
 
@@ -243,12 +243,18 @@ class Recorded(msgspec.Struct, Generic[E_co], gc=False, eq=False):  # gc=False: 
         """What is stored with the event and its class does not take, by paths as `address.zip`; the log keeps it."""
         return unknown_members(self.type, self.data)
 
+    def _readable(self) -> str:
+        if self.opener is not None:
+            return self.opener.open(self.type, self.id_text, self.data).data
+        if holds_tokens(self.data):
+            raise PersonalDataError("its personal fields are encrypted, and it was not read from its log")
+        return self.data
+
     def _decode(self) -> Event:
         if not has_past(self.type):
             try:
-                event: Event = event_class(self.type).__structure__.decode(
-                    self.data if self.opener is None else self.opener.open(self.type, self.id_text, self.data).data
-                )
+                data = self.data if self.opener is None and self.type not in PERSONAL else self._readable()
+                event: Event = event_class(self.type).__structure__.decode(data)
             except Exception as error:
                 raise self._undecodable(error) from error
             return event
@@ -266,9 +272,7 @@ class Recorded(msgspec.Struct, Generic[E_co], gc=False, eq=False):  # gc=False: 
 
     def _decode_all(self) -> tuple[Event, ...]:
         try:
-            return decode(self.type, self.plain)
-        except UndecodableEvent:
-            raise
+            return decode(self.type, self._readable())
         except Exception as error:
             raise self._undecodable(error) from error
 

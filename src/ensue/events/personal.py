@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 TOKEN = "ensue.personal.1:"  # noqa: S105 the beginning of what is encrypted, and no secret
 _BEGINS = f'"{TOKEN}'
-_IN_JSON = re.compile(rf'"{re.escape(TOKEN)}([\w.-]+):([\w-]+)"')
-_WHOLE = re.compile(rf"{re.escape(TOKEN)}([\w.-]+):([\w-]+)")
+_IN_JSON = re.compile(rf'"{re.escape(TOKEN)}([\w.-]+):([\w+/=-]+)"')
+_WHOLE = re.compile(rf"{re.escape(TOKEN)}([\w.-]+):([\w+/=-]+)")
 _UNSAID: Any = object()
 
 
@@ -108,38 +108,40 @@ class Opener(Protocol):
         ...
 
 
-_fields: dict[str, dict[str, PersonalField]] = {}
+PERSONAL: dict[str, dict[str, PersonalField]] = {}
 """By wire type, of every structure in which its events are stored, by member."""
 
 
 def declared() -> bool:
     """Tell whether any class that has been imported has personal fields."""
-    return bool(_fields)
+    return bool(PERSONAL)
 
 
 def is_personal(type: str) -> bool:
     """Tell whether events of a wire type have personal fields, as far as the classes that have been imported know."""
-    return type in _fields
+    return type in PERSONAL
 
 
 def personal_members(type: str) -> Mapping[str, PersonalField]:
     """Return the personal fields of a wire type, in all structures that it has had, by their names in JSON."""
-    return _fields.get(type, {})
+    return PERSONAL.get(type, {})
 
 
 def personal_types() -> tuple[str, ...]:
     """Return the wire types of the imported classes that have personal fields."""
-    return tuple(_fields)
+    return tuple(PERSONAL)
 
 
 def register(type: str, fields: Iterable[PersonalField], *, today: bool) -> None:
     """Remember the personal fields of a structure; where several have a member, the class of today counts."""
-    found, known = {each.member: each for each in fields}, _fields.get(type, {})
+    found, known = {each.member: each for each in fields}, PERSONAL.get(type, {})
     if found:
-        _fields[type] = {**known, **found} if today else {**found, **known}
+        PERSONAL[type] = {**known, **found} if today else {**found, **known}
 
 
 # --- tokens in what is stored
+
+_raw_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def holds_tokens(data: str) -> bool:
@@ -156,6 +158,12 @@ def token_of(text: str) -> Token | None:
     """Return the token that a text is; None if it is anything else."""
     found = _WHOLE.fullmatch(text) if text.startswith(TOKEN) else None
     return None if found is None else _token(found[1], found[2])
+
+
+def is_token(data: str, member: str) -> bool:
+    """Tell whether a member of an event's JSON is encrypted."""
+    value = _raw_members(data).get(member, msgspec.Raw())
+    return bytes(value).startswith(_BEGINS.encode())
 
 
 def _token(keys: str, content: str) -> Token:

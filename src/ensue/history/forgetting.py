@@ -27,8 +27,8 @@ class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     known: bool
     """Whether there was a key to destroy now. False: nothing had been encrypted, or the person was forgotten before."""
     swept: bool
-    """Whether the destroyed key is gone from the table and the files, as far as the database lets itself be asked.
-    False: somebody reads for a long time; forget the person again later, which sweeps again."""
+    """Whether what is left of the destroyed key has been swept up, as far as the database lets itself be asked. False:
+    somebody reads the SQLite file for long, or this role of PostgreSQL does not own the table. Again sweeps again."""
 
 
 def check_subject(subject: object) -> str:
@@ -49,13 +49,8 @@ def forget(log: Log, subject: str, actor: str, reason: str) -> Errand[Forgotten]
 
 
 def _destroy(log: Log, subject: str, actor: str, reason: str) -> Steps[tuple[str, str, bool]]:
-    sql = log.dialect.sql
-    if "overwrite_deleted" not in sql:
-        return (yield from log.transaction(log.impatiently(_end(log, subject, actor, reason))))
-    yield Call(sql["overwrite_deleted"])
-    found = yield from log.transaction(_end(log, subject, actor, reason))
-    yield Call(sql["leave_deleted"])
-    return found
+    steps = log.transaction(log.impatiently(_end(log, subject, actor, reason)))
+    return (yield from log.personal.overwriting(steps))
 
 
 def _end(log: Log, subject: str, actor: str, reason: str) -> Steps[tuple[str, str, bool]]:
@@ -72,8 +67,10 @@ def sweep(log: Log) -> Errand[bool]:
     """Remove what was overwritten from the table and the files; tell whether that was possible."""
     sql = log.dialect.sql
     if "vacuum_keys" in sql:
-        yield Ask(log, _call(Call(sql["vacuum_keys"])))
-        return True
+        may = (yield Ask(log, _call(Call(sql["may_vacuum_keys"]))))[0][0]
+        if may:  # else PostgreSQL would only warn, and skip it
+            yield Ask(log, _call(Call(sql["vacuum_keys"])))
+        return bool(may)
     deadline = time.monotonic() + _PATIENCE
     while True:
         busy = yield Ask(log, _empty(log))

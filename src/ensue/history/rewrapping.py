@@ -54,7 +54,8 @@ def rewrap(log: Log, progress: Progress | None = None) -> Errand[Rewrapped]:
         if not rows:
             break
         fresh = yield Ask(log, _wrapped(log, rows))
-        done += yield Ask(log, log.transaction(log.impatiently(_replace(log, rows, fresh))))
+        steps = log.transaction(log.impatiently(_replace(log, rows, fresh)))
+        done += yield Ask(log, log.personal.overwriting(steps))
         after = rows[-1][0]
         if progress is not None:
             progress(done, planned)

@@ -3,7 +3,7 @@
 from ensue.keys.cipher import Key
 from ensue.keys.concealing import Concealing
 from ensue.keys.masters import LocalKeys, MasterKeys, find_masters, make_master_key
-from ensue.keys.opening import FORGOTTEN, HIDDEN, Ring, holds
+from ensue.keys.opening import FORGOTTEN, HIDDEN, Ring
 from ensue.keys.vault import Kept, Vault
 
 __all__ = [
@@ -17,6 +17,5 @@ __all__ = [
     "Ring",
     "Vault",
     "find_masters",
-    "holds",
     "make_master_key",
 ]

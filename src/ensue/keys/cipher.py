@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -51,16 +52,15 @@ def encrypt(keys: Sequence[Key], content: bytes, context: str) -> Token:
     """Encrypt something so that all of these keys, and the same context, are needed to read it."""
     nonce = os.urandom(_NONCE)
     sealed = _cipher(keys).encrypt(nonce, content, context.encode())
-    return Token(tuple(each.id for each in keys), text(nonce + sealed))
+    return Token(tuple(each.id for each in keys), b2a_base64(nonce + sealed, newline=False).decode())
 
 
-def decrypt(token: Token, keys: Sequence[Key], context: str) -> bytes:
+def decrypt(content: str, keys: Sequence[Key], context: str) -> bytes:
     """Return what was encrypted; raise `PersonalDataError` if it was changed, or moved to another place."""
+    cipher = keys[0].cipher if len(keys) == 1 else _cipher(keys)
     try:
-        content = base64.urlsafe_b64decode(token.content + "=" * (-len(token.content) % 4))
-        found: bytes = _cipher(keys).decrypt(content[:_NONCE], content[_NONCE:], context.encode())
-    except PersonalDataError:
-        raise
+        sealed = a2b_base64(content)
+        found: bytes = cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], context.encode())
     except Exception as error:
         raise PersonalDataError("what is encrypted there was changed, or moved from another event or field") from error
     return found

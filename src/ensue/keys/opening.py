@@ -16,6 +16,7 @@ _encode = msgspec.json.Encoder().encode
 _text = msgspec.json.Decoder(str).decode
 _NULL = msgspec.Raw(b"null")
 _BEGINS = f'"{TOKEN}'.encode()
+_LENGTH = len(_BEGINS)
 FORGOTTEN = "(forgotten)"
 HIDDEN = "(personal)"
 _UNREAD = (_encode(FORGOTTEN), _encode(HIDDEN))
@@ -42,6 +43,13 @@ class Ring:
         masked: list[str] = []
         members = _members(data)
         for member, value in members.items():
+            raw = bytes(value)
+            if not raw.startswith(_BEGINS):
+                continue
+            name, _, content = raw[_LENGTH:-1].decode().partition(":")
+            if (key := self.keys.get(name)) is not None:  # the usual case
+                members[member] = msgspec.Raw(decrypt(content, (key,), context(type, id, member)))
+                continue
             token = _token(value)
             if token is None:
                 continue
@@ -49,7 +57,7 @@ class Ring:
                 masked.append(member)
                 members[member] = fields[member].mask if member in fields else _NULL
             elif (keys := self._keys(token)) is not None:
-                members[member] = msgspec.Raw(decrypt(token, keys, context(type, id, member)))
+                members[member] = msgspec.Raw(decrypt(content, keys, context(type, id, member)))
             elif member in fields:
                 raise PersonalDataError(
                     f"{member} is encrypted with a key that is not in this log ({'.'.join(token.keys)})"
@@ -75,15 +83,15 @@ class Ring:
             return msgspec.Raw(_encode(FORGOTTEN))
         try:
             keys = self._keys(token)
-            return msgspec.Raw(_encode(str(token)) if keys is None else decrypt(token, keys, where))
+            return msgspec.Raw(_encode(str(token)) if keys is None else decrypt(token.content, keys, where))
         except Exception:  # noqa: BLE001 whoever looks is told that something stands there
             return msgspec.Raw(_encode(HIDDEN))
 
-    def conceal(self, type: str, id: str, edited: str, stored: str) -> str:
-        """Return what a person has made of an event, encrypted where the stored one is, with the same keys.
+    def restored(self, type: str, id: str, edited: str, stored: str) -> str:
+        """Return what a person has made of an event, with the tokens that stand for what the person was not shown.
 
-        Where the person was told that something cannot be read, and has left that there, it stays as it is. Raises
-        `PersonalDataError` for what cannot be encrypted: its person is forgotten.
+        What a member held that no class marks any more is encrypted again, with the same keys. Raises
+        `PersonalDataError` if that is not possible, because its person is forgotten.
         """
         if not holds_tokens(stored):
             return edited
@@ -92,14 +100,15 @@ class Ring:
             token = _token(value)
             if token is None or member not in members:
                 continue
-            now = bytes(members[member])
-            mask = bytes(fields[member].mask if member in fields else _NULL)
+            now, known = bytes(members[member]), member in fields
+            mask = bytes(fields[member].mask if known else _NULL)
             if now in _UNREAD or (self._is_forgotten(token) and now == mask):
                 members[member] = value
-            elif not self._is_forgotten(token) and (keys := self._keys(token)) is not None:
+            elif not known or not fields[member].subject:
+                keys = None if self._is_forgotten(token) else self._keys(token)
+                if keys is None:
+                    raise PersonalDataError(f"{type}.{member} is of a person who is forgotten: leave its mask there")
                 members[member] = msgspec.Raw(_encode(str(encrypt(keys, now, context(type, id, member)))))
-            else:
-                raise PersonalDataError(f"{type}.{member} is of a person who is forgotten: leave its mask there")
         return _encode(members).decode()
 
     # --- texts that may tell of what is personal
@@ -120,7 +129,7 @@ class Ring:
         if self._is_forgotten(token):
             return None
         keys = self._keys(token)
-        return text if keys is None else decrypt(token, keys, context).decode()
+        return text if keys is None else decrypt(token.content, keys, context).decode()
 
     def tell(self, text: str, context: str) -> str:
         """As `read`, for people: where it cannot be read, it says so."""
@@ -145,8 +154,3 @@ class Ring:
 def _token(value: msgspec.Raw) -> Token | None:
     raw = bytes(value)
     return token_of(_text(raw)) if raw.startswith(_BEGINS) else None
-
-
-def holds(*texts: str | None) -> bool:
-    """Tell quickly whether one of these JSON texts may hold tokens, or is one."""
-    return any(each is not None and (each.startswith(TOKEN) or holds_tokens(each)) for each in texts)

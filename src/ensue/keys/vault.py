@@ -41,6 +41,7 @@ class Vault:
         self._in_memory = in_memory
         self._lock = threading.Lock()
         self._unwrapped: OrderedDict[str, tuple[float, Key]] = OrderedDict()
+        """By what was unwrapped, until when it is kept; the oldest first."""
 
     @cached_property
     def masters(self) -> MasterKeys | None:
@@ -75,11 +76,9 @@ class Vault:
     def known(self, kept: Kept) -> Key | None:
         """Return a key that was unwrapped lately."""
         with self._lock:
+            self._drop_old()
             found = self._unwrapped.get(kept.wrapped or "")
-            if found is None or time.monotonic() > found[0] or found[1].id != kept.id:
-                return None
-            self._unwrapped.move_to_end(kept.wrapped or "")
-            return found[1]
+        return found[1] if found is not None and found[1].id == kept.id else None
 
     def unwrap(self, kept: Kept) -> Key:
         """Return a key; raise `MasterKeyMissing`, and whatever the user's key service raises."""
@@ -102,7 +101,13 @@ class Vault:
 
     def _remember(self, wrapped: str, key: Key) -> None:
         with self._lock:
+            self._drop_old()
+            self._unwrapped.pop(wrapped, None)
             self._unwrapped[wrapped] = (time.monotonic() + _SECONDS, key)
-            self._unwrapped.move_to_end(wrapped)
             while len(self._unwrapped) > _MOST:
                 self._unwrapped.popitem(last=False)
+
+    def _drop_old(self) -> None:
+        now = time.monotonic()
+        while self._unwrapped and next(iter(self._unwrapped.values()))[0] < now:
+            self._unwrapped.popitem(last=False)

@@ -148,11 +148,20 @@ class Log:
 
     def read(self, selection: Selection, limit: int) -> Steps[list[Recorded[Any]]]:
         """Read the first events of a selection, in position order, whether or not the log is complete there."""
-        return read_batch(self.dialect, self.personal, selection, limit)
+        found = yield from read_batch(self.dialect, selection, limit)
+        if selection.edited is not None and found:
+            found[0].data = selection.edited
+        return (yield from self._equipped(found))
 
     def latest(self, selection: Selection, limit: int) -> Steps[list[Recorded[Any]]]:
         """Read the latest events of a selection, the last first, whether or not the log is complete there."""
-        return read_batch(self.dialect, self.personal, selection, limit, latest=True)
+        return (yield from self._equipped((yield from read_batch(self.dialect, selection, limit, latest=True))))
+
+    def _equipped(self, found: list[Recorded[Any]]) -> Steps[list[Recorded[Any]]]:
+        """Give personal events what it takes to read them."""
+        if self.personal.vault.used:
+            yield from self.personal.equip(found)
+        return found
 
     def stored_types(self) -> Steps[list[str]]:
         """Return every wire type that there is an event of."""

@@ -13,11 +13,20 @@ from typing import Any
 import msgspec
 
 from ensue.events import Recorded, Written, find_class
-from ensue.events.personal import TOKEN, PersonalField, declared, holds_tokens, is_personal, tokens_in
+from ensue.events.personal import (
+    TOKEN,
+    PersonalField,
+    declared,
+    holds_tokens,
+    is_personal,
+    is_token,
+    personal_members,
+    tokens_in,
+)
 from ensue.keys import Concealing, Kept, Key, Ring, Vault
 from ensue.log.dialect import Dialect
 from ensue.log.sqlite import Sqlite
-from ensue.log.statements import BEGIN, Call, Rows, Steps, wait
+from ensue.log.statements import BEGIN, Call, Rows, Steps, T, wait
 
 _json = msgspec.json.Encoder().encode
 
@@ -58,6 +67,14 @@ class PersonalData:
         keys = yield from self.keys_of(concealing.subjects)
         return concealing.done(keys, masking=masking)
 
+    def conceal_edited(self, type: str, id: str, data: str) -> Steps[str]:
+        """Encrypt what is personal in an event that a person has edited, and is not encrypted already."""
+        known = tuple(each for each in personal_members(type).values() if each.subject)
+        fields = tuple(each for each in known if not is_token(data, each.member))
+        if not fields:
+            return data
+        return (yield from self.conceal_one(Concealing(fields, type, type, id, data.encode()))).decode()
+
     def keys_of(self, subjects: Iterable[str]) -> Steps[Mapping[str, KeyOf]]:
         """Return the keys of persons, in the open transaction; who has none and is not forgotten gets one."""
         wanted = sorted(set(subjects))
@@ -73,13 +90,33 @@ class PersonalData:
         for subject in wanted:
             if subject not in kept:
                 key, made = yield from wait(self.vault.new)
-                if (yield sql["insert_key"](subject=subject, id=made.id, wrapped=made.wrapped, master=made.master)):
+                row = sql["insert_key"](subject=subject, id=made.id, wrapped=made.wrapped, master=made.master)
+                if (yield from self.overwriting(one(row))):
                     keys[subject] = (key.id, key)
         if missing := [each for each in wanted if each not in kept and each not in keys]:
             kept |= yield from self._kept_of(missing)  # another transaction was faster
-        for subject, row in kept.items():
-            keys[subject] = (row.id, None if row.wrapped is None else (yield from self._unwrapped(row)))
+        for subject, found in kept.items():
+            keys[subject] = (found.id, None if found.wrapped is None else (yield from self._unwrapped(found)))
         return keys
+
+    def overwriting(self, steps: Steps[T]) -> Steps[T]:
+        """Let an operation on the keys leave nothing behind of what it replaces, or moves, in an SQLite file.
+
+        A row that grows a tree moves others: what they leave in their old places is a key, too.
+        """
+        sql = self._dialect.sql
+        before = 1 if not isinstance(self._dialect, Sqlite) else (yield Call(sql["overwrites_deleted"]))[0][0]
+        if before == 1:
+            return (yield from steps)
+        yield Call(sql["overwrite_deleted"])
+        usual = Call(sql["overwrite_deleted_cheaply" if before else "leave_deleted"])
+        try:
+            found = yield from steps
+        except Exception:
+            yield usual
+            raise
+        yield usual
+        return found
 
     def _kept_of(self, subjects: Sequence[str]) -> Steps[dict[str, Kept]]:
         rows = yield Call(self._dialect.sql["keys_of_subjects"], (_json(subjects).decode(),))
@@ -141,6 +178,11 @@ class PersonalData:
             return {name: text for name, (text, _) in texts.items()}
         ring = yield from self.ring(text for text, _ in texts.values())
         return {name: None if text is None else ring.tell(text, context) for name, (text, context) in texts.items()}
+
+
+def one(call: Call) -> Steps[Rows]:
+    """Return an operation of one statement."""
+    return (yield call)
 
 
 def _fields_of(type: str) -> tuple[PersonalField, ...]:

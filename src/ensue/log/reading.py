@@ -10,7 +10,6 @@ from uuid import UUID
 from ensue.errors import EnsueError
 from ensue.events import Recorded
 from ensue.log.dialect import Dialect, NotUtf8
-from ensue.log.personal import PersonalData
 from ensue.log.postgres import Postgres
 from ensue.log.statements import Call, Row, Steps
 
@@ -46,6 +45,8 @@ class Selection:
     id: str | None = None
     contains: str | None = None
     """A part of the contents as they are stored, in any case; no index finds it."""
+    edited: str | None = None
+    """What is read in place of what the one event holds, as a person has edited it."""
 
     def __post_init__(self) -> None:
         for moment in (self.since, self.before):
@@ -65,17 +66,14 @@ def iso(moment: datetime) -> str:
 
 
 def read_batch(
-    dialect: Dialect, personal: PersonalData, selection: Selection, limit: int, *, latest: bool = False
+    dialect: Dialect, selection: Selection, limit: int, *, latest: bool = False
 ) -> Steps[list[Recorded[Any]]]:
-    """Read the first events of a selection in position order, or the latest ones, the last first."""
+    """Read the first events of a selection in position order, or the latest ones, the last first; as they are stored."""
     try:
         rows = yield _call(dialect, selection, limit, latest=latest)
     except NotUtf8:
         rows = [_legible_row(row) for row in (yield _call(dialect, selection, limit, _BYTES, latest=latest))]
-    found: list[Recorded[Any]] = [Recorded(*row) for row in rows]
-    if personal.vault.used:
-        yield from personal.equip(found)
-    return found
+    return [Recorded(*row) for row in rows]
 
 
 def _legible_row(row: Row) -> Row:

@@ -247,10 +247,9 @@ class Applier:
         if due.next_step == "discard":
             position = max(position, due.until or 0)
         elif due.next_step == "retry":
-            found = await self._around.read(Selection(after=position - 1, until=position), 1)
+            found = await self._around.read(Selection(after=position - 1, until=position, edited=due.data), 1)
             if found:
                 first = found[0]
-                first.data = first.data if due.data is None else due.data
             else:
                 logger.error("%s: event %s is parked but no longer in the log", self.subscription.name, due.id)
         while True:

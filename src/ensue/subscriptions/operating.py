@@ -373,12 +373,13 @@ def edit(log: Log, letter: DeadLetter, data: str, *, actor: str, reason: str) ->
     before = yield from _stored(log, letter)
     ring = yield from log.personal.ring([before])
     try:
-        data = ring.conceal(letter.type, letter.id, data, before)
+        data = ring.restored(letter.type, letter.id, data, before)
         decode(letter.type, ring.open(letter.type, letter.id, data).data)
     except (UnknownName, PersonalDataError):
         raise
     except Exception as error:
         raise EventValueError(f"{letter.type} does not take these contents: {error}") from error
+    data = yield from log.personal.conceal_edited(letter.type, letter.id, data)
     taken = yield log.dialect.sql["decide"](
         subscription=letter.subscription,
         key=letter.key,

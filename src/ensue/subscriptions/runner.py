@@ -484,12 +484,10 @@ class Runner:
         self._has_changed()
 
     async def _find(self, due: Due) -> Recorded[Any] | None:
-        rows = await self._read(Selection(after=due.position - 1, until=due.position), 1)
+        rows = await self._read(Selection(after=due.position - 1, until=due.position, edited=due.data), 1)
         if not rows:
             logger.error("%s: event %s is parked but no longer in the log", self.subscription.name, due.id)
             return None
-        if due.data is not None:
-            rows[0].data = due.data
         return rows[0]
 
     # --- what is to be saved

@@ -1,2 +1,2 @@
--- As SQLite usually does it.
+-- From now on, on this connection, what is deleted stays in the file until it is written over.
 pragma secure_delete = off
