@@ -16,7 +16,7 @@ class Command(BaseCommand):
     """Hands its arguments on, options and all."""
 
     help = "Run and operate the ensue application that ENSUE_APP names: manage.py ensue run, migrate, lag, dead list, …"
-    requires_system_checks: tuple[str, ...] = ()
+    requires_system_checks = ()
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Take the arguments as they are; Django would take its own options out."""
