@@ -62,6 +62,24 @@ from django.core.management import execute_from_command_line
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 execute_from_command_line(sys.argv)
 """,
+    "prepare.py": """
+import os
+import django
+from django.core.management import CommandError, call_command
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+django.setup()
+call_command("ensue", "migrate")
+call_command("makemigrations", "store")
+call_command("migrate")
+call_command("createsuperuser", interactive=False, username="dora", email="dora@example.org")
+try:
+    call_command("ensue", "show", "12345")
+except CommandError as error:
+    assert str(error) == "ensue show 12345 failed"
+else:
+    raise AssertionError("there is no such event")
+""",
     "store/__init__.py": "",
     "store/apps.py": """
 from django.apps import AppConfig
@@ -150,8 +168,12 @@ class Project:
 
     def manage(self, *arguments: str, code: int = 0) -> str:
         """Return what a command says."""
+        return self.run("manage.py", *arguments, code=code)
+
+    def run(self, program: str, *arguments: str, code: int = 0) -> str:
+        """Return what a program says."""
         done = subprocess.run(
-            [sys.executable, "-W", "error", "manage.py", *arguments],
+            [sys.executable, "-W", "error", program, *arguments],
             cwd=self.folder,
             env={**os.environ, "NO_COLOR": "1", "DJANGO_SUPERUSER_PASSWORD": "secret"},
             stdin=subprocess.DEVNULL,
@@ -216,10 +238,7 @@ def test_a_project(project: Project) -> None:
     missing = project.manage("check", "--database", "default")
     assert "ensue.W002" in missing
     assert "manage.py ensue migrate" in missing
-    assert "applied migration 0001_log" in project.manage("ensue", "migrate")
-    project.manage("makemigrations", "store")
-    project.manage("migrate")
-    project.manage("createsuperuser", "--noinput", "--username", "dora", "--email", "dora@example.org")
+    assert "applied migration 0001_log" in project.run("prepare.py")
 
     # somebody places an order in the admin, and looks at what happened to it
     port = free_port()

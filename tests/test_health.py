@@ -233,6 +233,41 @@ def test_a_database_that_is_away_is_an_answer() -> None:
     assert Endpoints(app, metrics=Metrics(App("other", "memory://other"))).page("/metrics").status == 503
 
 
+def test_builds_that_this_code_does_not_work_on_count_for_nothing(tmp_path: Path) -> None:
+    app = App("builds", f"sqlite:///{tmp_path}/log.db")
+
+    @app.projection(Pinged, tables="pings", set_up="create table pings (who text)")
+    def pings(event: Pinged, connection: Any) -> None: ...
+
+    assert [each.startswith("subscription pings is not") for each in _problems_of_none(app)] == [True]
+    app.replays.begin("pings")  # beside the live one, by hand: no worker works on it
+    assert keeping_up(app).problems == ("1 of 1 partitions of pings have no living worker",)
+    text = Metrics(app).exposition()[1].decode()
+    assert 'subscription="pings"' in text
+    assert 'subscription="pings:2"' not in text
+
+
+def _problems_of_none(app: App) -> tuple[str, ...]:
+    """Return what is wrong when the log's tables are there and nothing is registered, which is then made good."""
+    App(app.name, app.log.place.url).migrate()
+    found = keeping_up(app).problems
+    app.migrate()
+    return found
+
+
+def test_without_the_library_there_is_health_and_no_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("prometheus_client", "ensue.integrations.prometheus"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    port = free_port()
+    with beside(App("bare", f"sqlite:///{tmp_path}/log.db", migrate=True), str(port)):
+        missing, unwell = get(port, "/metrics"), asked(port, "/healthz")
+    assert missing is not None
+    assert missing.status == 404
+    assert unwell is not None
+    assert unwell.body["problems"] == ["no worker has started yet"]
+
+
 async def test_a_pulse_of_a_worker_that_has_ended(tmp_path: Path) -> None:
     app = App("ended", f"sqlite:///{tmp_path}/log.db", migrate=True)
     pulse = Pulse()

@@ -112,6 +112,26 @@ async def test_what_is_counted_and_what_is_asked(app: App, schema: str) -> None:
     assert count("ensue.log.horizon") == app.operations.horizon()
 
 
+async def test_of_a_batch_only_the_one_that_fails_counts_as_failed(app: App, schema: str) -> None:
+    metrics, table = Metrics(app), f"metered_{schema}"
+    with app.transaction() as connection:
+        connection.execute(f"create table {table} (who text)")
+        app.record(*[Metered(who=each) for each in ("a", "bad", "c")], via=connection)
+
+    @app.projection(Metered, tables=[table])
+    def kept(event: Metered, connection: Any) -> Park | None:
+        return Park("no") if event.who == "bad" else None
+
+    def count(outcome: str) -> float | None:
+        return value(metrics, named("ensue.events.handled"), subscription="kept", outcome=outcome)
+
+    async with app.running():
+        await until(lambda: value(metrics, named("ensue.subscription.lag"), subscription="kept") == 0)
+    assert (count("done"), count("park")) == (2, 1)
+    assert (count("undone") or 0) > 0
+    assert count("failed") is None
+
+
 def test_lag_and_age_of_what_nobody_works_on(app: App) -> None:
     metrics = Metrics(app)
 

@@ -129,7 +129,10 @@ def test_importing_ensue_needs_no_driver() -> None:
     """They are optional: each is imported when a connection of it comes along."""
     program = """
 import sys
-for driver in ("psycopg", "aiosqlite", "asyncpg", "sqlalchemy", "django", "pydantic", "pytest"):
+for driver in (
+    "psycopg", "aiosqlite", "asyncpg", "sqlalchemy", "django", "pydantic", "pytest",
+    "opentelemetry", "prometheus_client", "fastapi", "starlette",
+):
     sys.modules[driver] = None
 import ensue
 app = ensue.App("surface", "memory://surface", migrate=True)

@@ -25,7 +25,7 @@ from ensue.events.kinds import (
     find_class,
     known_types,
 )
-from ensue.events.observer import DONE, Act, Ending, Observer, Seen, seen
+from ensue.events.observer import DONE, UNDONE, Act, Ending, Observer, Seen, seen
 from ensue.events.observers import together
 from ensue.events.texts import fault_in
 from ensue.events.upcasting import PastEvent, decode, has_past, stored_types, upcast, upcasters_to
@@ -34,6 +34,7 @@ from ensue.events.writing import Written, write, written_again
 __all__ = [
     "DONE",
     "RECEIVED_FROM",
+    "UNDONE",
     "Act",
     "Changes",
     "Command",

@@ -52,15 +52,16 @@ def seen(recorded: Recorded[Any], attempt: int = 1) -> Seen:
 class Ending(NamedTuple):
     """How the handling of one event has ended."""
 
-    how: Literal["done", "retry", "park", "hold", "failed"]
-    """What the handler has answered; `failed`: it raised, or took too long."""
+    how: Literal["done", "retry", "park", "hold", "failed", "undone"]
+    """What the handler has answered; `failed`: it raised, or took too long; `undone`: rolled back together with another
+    one that failed, and applied again."""
     reason: str = ""
     error: str = ""
     """The name of the exception's class, if it raised."""
     trace: str = ""
 
 
-DONE = Ending("done")
+DONE, UNDONE = Ending("done"), Ending("undone")
 
 
 class Act(Protocol):

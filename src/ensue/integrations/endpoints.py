@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -102,6 +103,9 @@ def served(endpoints: Endpoints, host: str, port: int) -> Generator[int]:
     Whoever blocks the worker's event loop does not block them. Raises `OSError` if the port is taken.
     """
 
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
     class Handler(BaseHTTPRequestHandler):
         timeout = 10  # seconds for a client that says nothing
 
@@ -118,7 +122,7 @@ def served(endpoints: Endpoints, host: str, port: int) -> Generator[int]:
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing of requests."""
 
-    with ThreadingHTTPServer((host, port), Handler) as server:
+    with Server((host, port), Handler) as server:
         server.daemon_threads = True
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="ensue-http", daemon=True)
         thread.start()

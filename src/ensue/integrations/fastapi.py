@@ -72,6 +72,7 @@ class Once:
         self.dedupe = dedupe
         """The key in the log."""
         self._app = app
+        self._recording: Callable[..., Any] = app.record
         self._body = body
 
     @overload
@@ -101,9 +102,9 @@ class Once:
         if is_async(via):
             return self._record_async((event, *more), via, stream, expected)
         with context(headers={_FINGERPRINT: self._body}):
-            receipt: Receipt = self._app.record(
+            receipt: Receipt = self._recording(
                 event, *more, via=via, stream=stream, expected=expected, dedupe=self.dedupe
-            )  # type: ignore[assignment]
+            )
         if receipt.duplicate:
             self._check(self._app.log.run(self._first(receipt), via))
         return receipt
@@ -112,7 +113,7 @@ class Once:
         self, events: tuple[Event, ...], via: Any, stream: str | None, expected: Expected
     ) -> Receipt:
         with context(headers={_FINGERPRINT: self._body}):
-            receipt: Receipt = await self._app.record(
+            receipt: Receipt = await self._recording(
                 *events, via=via, stream=stream, expected=expected, dedupe=self.dedupe
             )
         if receipt.duplicate:

@@ -21,7 +21,8 @@ from ensue.integrations.instruments import (
     WORKERS,
     Instrument,
 )
-from ensue.subscriptions.operating import Partition, Standing
+from ensue.integrations.standing import standings_of, state_of
+from ensue.subscriptions.operating import Standing
 
 _HEARD_OF = 60.0
 
@@ -44,7 +45,7 @@ def figures(app: App) -> Iterator[Figure]:
     yield Figure(HORIZON, operations.horizon())
     yield Figure(HORIZON_AGE, max((each.seconds for each in operations.holders()), default=0.0))
     yield Figure(WORKERS, sum(each.seconds < _HEARD_OF for each in operations.workers()))
-    for standing in operations.standings():
+    for standing in standings_of(app).found:
         yield from _of(standing)
 
 
@@ -61,10 +62,3 @@ def _of(standing: Standing) -> Iterator[Figure]:
     states = Counter(state_of(each) for each in standing.partitions)
     for state in ("worked", "expired", "free"):
         yield Figure(PARTITIONS, states[state], (name, state))
-
-
-def state_of(partition: Partition) -> str:
-    """Say whether a partition is `worked` on, `expired` (its worker is dead), or `free` (nobody works on it)."""
-    if partition.owner is None:
-        return "free"
-    return "expired" if partition.expired else "worked"

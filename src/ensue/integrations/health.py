@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ensue.app import App
-from ensue.integrations.figures import state_of
+from ensue.integrations.standing import standings_of, state_of
 from ensue.subscriptions import Worker, seconds
 from ensue.subscriptions.operating import Holder, Standing
 
@@ -71,7 +71,7 @@ class Pulse:
         elif not turns:
             yield f"the worker's event loop has not turned for {self._patience:g} s: a handler blocks it"
         elif now > worker.leased_until:
-            yield f"its leases ran out {now - worker.leased_until:.1f} s ago: the database cannot be reached"
+            yield f"its leases ran out {now - worker.leased_until:.1f} s ago, and it could not renew them"
         elif now > worker.read_at + _SILENT:
             yield f"it has not looked for events for {now - worker.read_at:.0f} s"
 
@@ -81,25 +81,23 @@ def keeping_up(app: App, within: float | timedelta | str = 60.0) -> Health:
 
     Something is wrong if a subscription has not passed an event that was recorded more than `within` seconds ago, if a
     partition has no living worker, or if a transaction has held the horizon back for so long. A subscription that
-    somebody has paused may lag. It asks the database, by whichever process: a dead worker cannot look healthy. Raises
-    what the database raises.
+    somebody has paused may lag; builds of projections on which this code does not work count for nothing. It asks the
+    database, by whichever process: a dead worker cannot look healthy. Raises what the database raises.
     """
     limit = seconds(within)
     operations = app.operations
     horizon = operations.horizon()
     holders = operations.holders()
-    standings = {each.subscription: each for each in operations.standings()}
-    declared = {name: each for name, each in standings.items() if app.declarations.declares(name)}
-    missing = sorted(app.declarations.subscriptions.keys() - standings.keys())
+    standings = standings_of(app)
     problems = [
-        *(f"subscription {name} is not registered: run `ensue migrate`" for name in missing),
+        *(f"subscription {name} is not registered: run `ensue migrate`" for name in standings.missing),
         *_held_back(holders, limit),
-        *(problem for each in declared.values() for problem in _lagging(each, limit)),
+        *(problem for each in standings.found for problem in _lagging(each, limit)),
     ]
     return Health(
         well=not problems,
         problems=tuple(problems),
-        facts={"horizon": horizon, "subscriptions": {name: _facts(each) for name, each in declared.items()}},
+        facts={"horizon": horizon, "subscriptions": {each.subscription: _facts(each) for each in standings.found}},
     )
 
 

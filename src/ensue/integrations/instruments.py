@@ -39,7 +39,7 @@ HANDLED = Instrument(
     "ensue.events.handled",
     "counter",
     "{event}",
-    "Events given to a handler, by how that ended: done, retry, park, hold, failed",
+    "Events given to a handler, by how that ended: done, retry, park, hold, failed, undone",
     ("subscription", "outcome"),
 )
 RETRIED = Instrument(

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from ensue.errors import DatabaseUnavailable
-from ensue.events import DONE, Recorded, seen
+from ensue.events import DONE, UNDONE, Recorded, seen
 from ensue.log import Log, Selection, Steps
 from ensue.subscriptions.declared import Applies, NotApplied, Subscription, slot_of
 from ensue.subscriptions.leasing import Claimed, Lease
@@ -326,7 +326,10 @@ class Applier:
                 await self._applies.apply(rows, progress, careful=careful)
                 act.end([DONE] * len(rows))
             except NotApplied as failed:
-                act.end([ending(failed.outcome)] * len(rows))  # rolled back, all of them
+                endings = [UNDONE] * len(rows)
+                if failed.index is not None or len(rows) == 1:
+                    endings[failed.index or 0] = ending(failed.outcome)
+                act.end(endings)
                 raise
 
     def _progress(self, upto: int, change: Parked | Unparked | None, held: Due | None) -> Steps[None]:

@@ -13,7 +13,8 @@ from ensue.errors import DeclarationError
 from ensue.events import Event, Recorded
 from ensue.handlers.timers import missed
 from ensue.handlers.timers.firing import next_due
-from ensue.subscriptions.operating import Filter, Standing
+from ensue.integrations.standing import standings_of, state_of
+from ensue.subscriptions.operating import Filter
 
 _LOOK_EVERY = 0.01
 """Seconds between two looks."""
@@ -63,19 +64,10 @@ async def _until_settled(app: App, deadline: float, seconds: float) -> None:
         await asyncio.sleep(_LOOK_EVERY)
 
 
-def _declared(app: App) -> list[Standing]:
-    return [each for each in app.operations.standings() if app.declarations.declares(each.subscription)]
-
-
 def _is_worked(app: App) -> bool:
     """Tell whether a worker holds all that is declared."""
-    found = _declared(app)
-    names = {each.subscription for each in found}
-    return (
-        bool(names)
-        and app.subscriptions.keys() <= names
-        and all(part.owner is not None and not part.expired for each in found for part in each.partitions)
-    )
+    found, missing = standings_of(app)
+    return bool(found) and not missing and all(state_of(part) == "worked" for each in found for part in each.partitions)
 
 
 def _left(app: App) -> list[str]:
@@ -89,7 +81,7 @@ def _left(app: App) -> list[str]:
         ticks = log.run(missed(log, tuple(app.declarations.schedules.values())), connection)
     left = ["  a timer is due"] if due is not None and due <= 0 else []
     left += [f"  schedule {name} has a tick that is not recorded" for name in ticks]
-    standings = _declared(app)
+    standings = standings_of(app).found
     retries = _due_again(app) if any(each.retrying for each in standings) else {}
     for each in standings:
         if each.behind or each.subscription in retries:

@@ -51,7 +51,7 @@ def url_of(alias: str = "default") -> str:
             user = quote(str(about["USER"]), safe="")
             password = f":{quote(str(about['PASSWORD']), safe='')}" if about["PASSWORD"] else ""
             host, port = str(about["HOST"]), f":{about['PORT']}" if about["PORT"] else ""
-            options = {}
+            options: dict[str, str] = {}
             if host.startswith("/"):
                 options["host"], host = host, ""
             login = f"{user}{password}@" if user else ""

@@ -180,7 +180,10 @@ class _Spans:
             for span, ending in zip(self.spans, endings, strict=True):
                 _say(span, ending)
         else:
-            for ending in {each.how: each for each in endings if each.how != "done"}.values():
+            different = {each.how: each for each in endings if each.how != "done"}
+            for ending in sorted(
+                different.values(), key=lambda each: each.how != "undone"
+            ):  # why comes last, and stays
                 _say(self.spans[0], ending)
 
 
@@ -219,6 +222,8 @@ def _say(span: Span, ending: Ending) -> None:
     if ending.how == "done":
         return
     span.set_attribute("ensue.outcome", ending.how)
+    if ending.how == "undone":
+        return
     if ending.how == "hold":  # nothing is wrong with the event
         span.add_event("held", {"reason": ending.reason})
         return

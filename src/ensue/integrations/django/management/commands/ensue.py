@@ -7,7 +7,7 @@ from argparse import REMAINDER
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ensue.integrations.django.settings import NAMED
 
@@ -16,7 +16,7 @@ class Command(BaseCommand):
     """Hands its arguments on, options and all."""
 
     help = "Run and operate the ensue application that ENSUE_APP names: manage.py ensue run, migrate, lag, dead list, …"
-    requires_system_checks: tuple[str, ...] = ()
+    requires_system_checks = ()
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Take the arguments as they are; Django would take its own options out."""
@@ -27,8 +27,14 @@ class Command(BaseCommand):
         parser.add_argument("arguments", nargs=REMAINDER)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run one command."""
-        self._run([*map(str, args), *options.get("arguments", ())])
+        """Run one command; raise `CommandError` if it fails."""
+        arguments = [*map(str, args), *options.get("arguments", ())]
+        try:
+            self._run(arguments)
+        except SystemExit as leaving:
+            if leaving.code:
+                code = leaving.code if isinstance(leaving.code, int) else 1
+                raise CommandError(f"ensue {' '.join(arguments)} failed", returncode=code) from None
 
     def _run(self, arguments: list[str]) -> None:
         from ensue.cli import main
