@@ -15,8 +15,10 @@ import psycopg
 import pytest
 
 from ensue.console import Console
+from ensue.log import Call, Selection
 from tests.bookshop import Bookshop
 from tests.console_running import serving
+from tests.test_plans import plan
 
 EVENTS, DEAD = map(int, os.environ.get("ENSUE_TEST_CONSOLE", "60000,6000").split(","))
 SCHEMA = "console_size"
@@ -45,8 +47,8 @@ PARK = """
 insert into console_size.parked (subscription, key, slot, position, id, type, next_step, attempt, reason, traceback,
     worker, parked_at, tries_since, failed_at)
 select 'send_confirmation', e.key, 7, e.position, e.id::text, e.type, 'wait', 4,
-    case e.position %% 3 when 0 then 'MailRefused: 550 no mailbox ' when 1 then 'TimeoutError: after ' else 'OSError: ' end
-        || e.position, repeat('File "shop.py", line 7, in send' || chr(10), 40), 'worker-1',
+    case e.position %% 3 when 0 then 'MailRefused: ' when 1 then 'TimeoutError: ' else 'OSError: ' end || e.position,
+    repeat('File "shop.py", line 7, in send' || chr(10), 40), 'worker-1',
     clock_timestamp() - e.position %% 100000 * interval '1 s', now(), now()
 from console_size.events e where e.type = 'BookOrdered.v2' order by e.position limit %(dead)s
 """
@@ -131,8 +133,9 @@ def fill(connection: psycopg.Connection) -> None:
 def views(large: Large) -> list[str]:
     dead, middle = large.dead, EVENTS // 8 * 4
     return [
-        "/", "/events", "/events?type=CopyTaken", "/events?key=o-77", "/events?stream=Shelf-s77", "/events?type=Nothing",
-        "/events?correlation=request-77", f"/events?since=2026-03-01T00:10&before=2026-03-01T00:{min(59, EVENTS // 3100)}",
+        "/", "/events", "/events?type=CopyTaken", "/events?key=o-77", "/events?stream=Shelf-s77",
+        "/events?correlation=request-77", "/events?type=Nothing",
+        f"/events?since=2026-03-01T00:10&before=2026-03-01T00:{min(59, EVENTS // 3100)}",
         "/events?text=no%20such%20text", f"/events?until={middle}", f"/events/{middle}", "/events?key=nobody",
         "/subscriptions", "/subscriptions/sold", "/subscriptions/send_confirmation",
         "/dead", "/dead?subscription=send_confirmation", "/dead/list", "/dead/list?contains=no%20such%20reason",
@@ -141,7 +144,8 @@ def views(large: Large) -> list[str]:
         f"/dead/{dead}/edit?subscription=send_confirmation",
         "/dead/decide?decision=retry&subscription=send_confirmation&fault=MailRefused",
         "/dead/decide?decision=discard&subscription=send_confirmation",
-        "/aggregates?name=Shelf", "/aggregates/Shelf-s77", "/processes", "/processes?status=done", "/processes?key=o-77",
+        "/aggregates?name=Shelf", "/aggregates/Shelf-s77", "/processes", "/processes?status=done",
+        "/processes?key=o-77",
         "/processes/order/o-77", "/map", "/contracts", "/contracts/BookOrdered", "/audit", "/audit?subscription=rare",
         "/audit?key=o-77", "/audit?subscription=nobody",
         "/api/overview", "/api/subscriptions", "/api/events?limit=500", "/api/dead-letters?limit=500", "/api/faults",
@@ -176,3 +180,61 @@ def test_many_dead_letters_are_retried_as_a_job(large: Large) -> None:
     assert faults["OSError"]["waiting"] == 0
     assert faults["OSError"]["retrying"] == job["done"] == DEAD // 3
     assert faults["MailRefused"]["retrying"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "index"),
+    [
+        ("parked", {"limit": 50}, "parked_position"),
+        ("parked", {"limit": 50, "after": EVENTS // 2}, "parked_position"),
+        (
+            "parked",
+            {"limit": 50, "subscription": "send_confirmation", "type": "BookOrdered.v2", "fault": "nothing like it"},
+            "parked_faults",
+        ),
+        ("faults", {}, "parked_faults"),
+        ("parked_counts", {}, "parked_faults"),
+        ("last_errors", {}, "parked_failed"),
+        ("audit", {"limit": 50, "before": 2**62}, "audit_pkey"),
+        ("audit", {"limit": 50, "before": 2**62, "subscription": "rare"}, "audit_subscription"),
+        ("audit", {"limit": 50, "before": 2**62, "key": "o-77"}, "audit_key"),
+        (
+            "processes_begun",
+            {"process": "order", "status": "running", "limit": 50, "before": "9999-01-01T00:00:00Z", "behind": ""},
+            "processes_status",
+        ),
+        ("next_timers", {"limit": 50}, "timers_due_at"),
+        ("recorded_between", {"after": EVENTS - 1000, "until": EVENTS}, "events_pkey"),
+        ("passed", {"rows": '[["a", "BookPaid", 1, 2000]]', "most": 50_000}, "events_type"),
+        ("count_type", {"type": "BookPaid", "after": 0, "until": EVENTS, "most": 20_000}, "events_type"),
+    ],
+)
+def test_a_query_of_the_console_is_answered_by_an_index(
+    large: Large, name: str, values: dict[str, object], index: str
+) -> None:
+    query = large.shop.app.log.dialect.sql[name]
+    asked = {"after": 0, "behind": "", "waiting": True, **values}
+    nodes = list(plan(large, query(**{each: asked.get(each) for each in query.names})))
+
+    assert index in {node.get("Index Name") for node in nodes}
+    assert not {node.get("Relation Name") for node in nodes if node["Node Type"] == "Seq Scan"}.intersection(BIG)
+
+
+@pytest.mark.parametrize(
+    ("selection", "index"),
+    [
+        (Selection(until=EVENTS // 2), "events_pkey"),
+        (Selection(types=("Nothing",)), "events_type"),
+        (Selection(key="o-77"), "events_key"),
+        (Selection(stream="Shelf-s77"), "events_stream"),
+        (Selection(correlation_id="request-77"), "events_correlation"),
+        (Selection(after=EVENTS - 5000, until=EVENTS, contains="nothing like it"), "events_pkey"),
+    ],
+)
+def test_the_latest_events_of_a_selection_are_found_by_an_index(large: Large, selection: Selection, index: str) -> None:
+    call = next(large.shop.app.log.latest(selection, 50))
+    assert isinstance(call, Call)
+    nodes = list(plan(large, call))
+
+    assert index in {node.get("Index Name") for node in nodes}
+    assert "Seq Scan" not in {node["Node Type"] for node in nodes}
