@@ -127,6 +127,7 @@ class Bookshop:
 
     def __init__(self, url: str, *, broker: str | None = None, schema: str = "ensue") -> None:
         self.app = App("bookshop", url, schema=schema)
+        self.table = "sold" if schema == "ensue" else f"{schema}_sold"
         self.mail_is_down = False
         self.refuses_bad_addresses = True
         self._shelves = self.app.repository(Shelf)
@@ -188,16 +189,16 @@ class Bookshop:
             return
 
         def clear(order: str, connection: Any) -> None:
-            connection.execute(f"delete from sold where orders = {mark}", (order,))
+            connection.execute(f"delete from {self.table} where orders = {mark}", (order,))
 
         @self.app.projection(
             BookOrderedNow,
-            tables="sold",
-            set_up="create table sold (orders varchar(80) primary key, book varchar(80) not null)",
+            tables=self.table,
+            set_up=f"create table {self.table} (orders varchar(80) primary key, book varchar(80) not null)",
             clear=clear,
         )
         def sold(event: BookOrderedNow, connection: Any) -> None:
-            connection.execute(f"insert into sold values ({mark}, {mark})", (event.order, event.book))
+            connection.execute(f"insert into {self.table} values ({mark}, {mark})", (event.order, event.book))
 
     # --- what people do
 

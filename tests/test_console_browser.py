@@ -10,10 +10,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, expect
 
 from tests.bookshop import Bookshop, ShelfFilled
 from tests.console_running import axe, browsing, eventually, open_shop
+
+expect.set_options(timeout=20_000)
 
 PHONE, DESK = {"width": 390, "height": 780}, {"width": 1280, "height": 860}
 VIEWS = (
@@ -56,7 +58,7 @@ class Seen:
 
     def page(self, path: str, **options: Any) -> Page:
         """Open a page."""
-        context = self.browser.new_context(viewport=options.pop("viewport", DESK), **options)  # type: ignore[arg-type]
+        context = self.browser.new_context(viewport=options.pop("viewport", DESK), **options)
         page = context.new_page()
         page.set_default_timeout(8000)
         page.on("request", lambda request: self._look_at(request.url))
@@ -186,7 +188,7 @@ def test_the_map_marks_what_does_not_flow_and_what_nobody_declares(seen: Seen) -
     stored = "insert into console_browser.events select nextval('console_browser.positions'), gen_random_uuid(), "
     stored += "'Smuggled', 'domain', null, null, 'x', '{}', null, null, null, now()"
     with seen.shop.app.transaction() as connection:
-        connection.execute(stored)  # type: ignore[arg-type]
+        connection.execute(stored)
     page = seen.page("/map")
     expect(page.locator(".card", has_text="Declared, and never recorded")).to_contain_text("SaleAnnounced")
     expect(page.locator(".card", has_text="Recorded, and not declared")).to_contain_text("Smuggled")
@@ -304,7 +306,7 @@ def test_a_projection_is_replayed_into_a_shadow_compared_and_switched(seen: Seen
     page.fill("details[open] input[name=reason]", "it is the same")
     page.locator("details[open]").get_by_role("button", name="Switch").click()
     expect(page.get_by_text("Readers of sold see build 2 now; build 1 is kept.")).to_be_visible()
-    assert [action for action, _, _ in _audited(seen.shop)][:2] == ["switch to build 2", "replay into a shadow"]
+    assert [action for action, _, _ in _audited(seen.shop)][:2] == ["switch from build 1 to 2", "replay into a shadow"]
 
 
 def test_a_process_where_it_stands_its_timer_fired_and_one_cancelled(seen: Seen) -> None:
@@ -337,7 +339,12 @@ def test_what_events_hold_is_never_run(seen: Seen) -> None:
     letter = seen.shop.app.operations.dead_letters()[-1]
     page = seen.page("/")
     ran: list[str] = []
-    page.on("dialog", lambda dialog: (ran.append(dialog.message), dialog.dismiss()))
+
+    def dismiss(dialog: Dialog) -> None:
+        ran.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", dismiss)
     for path in ("/", "/events", f"/events/{letter.position}", "/subscriptions", "/dead", "/dead/list",
                  f"/dead/{letter.position}", f"/dead/{letter.position}/edit", "/aggregates/Shelf-evil",
                  "/aggregates/Shelf-evil/diff?first=0&last=1"):  # fmt: skip

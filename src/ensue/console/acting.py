@@ -24,6 +24,9 @@ Why = Annotated[str, msgspec.Meta(max_length=2000, pattern=_LINE, description="W
 NeededWhy = Annotated[
     str, msgspec.Meta(min_length=3, max_length=2000, pattern=_LINE, description="Why, for the audit.")
 ]
+Letter = Annotated[
+    str, msgspec.Meta(max_length=500, pattern=r"^[^\x00-\x20@\x7f]+@[^\x00-\x1f\x7f]+$", description="id@subscription")
+]
 Json = Annotated[str, msgspec.Meta(max_length=1_000_000, pattern=r"^[^\x00]*$")]
 _AT_ONCE = 200
 """Dead letters that are decided on while the visitor waits."""
@@ -107,7 +110,7 @@ def repartition(given: Repartition, visit: Visit) -> Outcome:
 class Which(Given, frozen=True, kw_only=True):
     """Which dead letters are meant; all conditions must hold."""
 
-    letters: list[Annotated[str, msgspec.Meta(max_length=500, pattern=_LINE, description="An id@subscription.")]] = []
+    letters: list[Letter] = []
     """Just these; then what else is said must hold for them too."""
     subscription: Text | None = None
     type: Text | None = None
@@ -200,13 +203,12 @@ def filters_of(given: Which) -> list[Filter]:
         return [one]
     by_subscription: dict[str, set[str]] = {}
     for each in given.letters:
-        id, at, subscription = each.partition("@")
-        if not at or given.subscription not in (None, subscription):
-            raise msgspec.ValidationError(f"{each!r}: a letter is named as id@subscription")
+        id, _, subscription = each.partition("@")
         by_subscription.setdefault(subscription, set()).add(id)
     return [
         replace(one, subscription=subscription, ids=frozenset(ids))
         for subscription, ids in sorted(by_subscription.items())
+        if given.subscription in (None, subscription)
     ]
 
 

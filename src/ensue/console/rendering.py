@@ -48,7 +48,8 @@ def environment() -> jinja2.Environment:
         "span": span,
         "until": until,
     }
-    made.globals |= {"count": count, "hidden": HIDDEN, "asset": asset}
+    words: dict[str, Any] = {"count": count, "hidden": HIDDEN, "asset": asset}
+    made.globals.update(words)
     return made
 
 

@@ -53,16 +53,16 @@ function chart(place) {
     return { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 }, ...extra };
   }
   function series(label, name, dash) {
-    return { label, stroke: colour(name), width: 2, dash, value: (_, value) => (value == null ? "" : value.toFixed(value < 10 ? 1 : 0)) };
+    return { label, stroke: colour(name), width: 2, dash, points: { show: false } };
   }
   function draw() {
     plot?.destroy();
     plot = new uPlot(
       {
-        width: place.clientWidth, height: 170, cursor: { y: false },
+        width: place.clientWidth, height: 170, cursor: { y: false }, legend: { live: false },
         scales: { x: { range: (_, low, high) => [Math.min(low, high - 60), high] }, y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
         axes: [axis({ space: 90, values: (_, moments) => moments.map(clock) }), axis({ size: 55 })],
-        series: [{ label: "at", value: (_, moment) => (moment == null ? "" : clock(moment)) }, series("recorded in a second", "--accent"), series("handled in a second", "--second", [6, 3])],
+        series: [{ label: "at" }, series("recorded in a second", "--accent"), series("handled in a second", "--second", [6, 3])],
       },
       points, place,
     );

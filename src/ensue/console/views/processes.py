@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from markupsafe import Markup
@@ -14,7 +15,12 @@ from ensue.errors import UnknownName
 from ensue.handlers.processes import ProcessShown, Status
 
 _ROWS = 50
-STATUSES: tuple[Status, ...] = get_args(Status)
+STATUSES: Mapping[str, Status] = {
+    "running": "running",
+    "done": "done",
+    "compensated": "compensated",
+    "cancelled": "cancelled",
+}
 
 
 def all(visit: Visit) -> Page:
@@ -22,7 +28,7 @@ def all(visit: Visit) -> Page:
     names = list(visit.app.declarations.managers)
     name = visit.asked("name") or next(iter(names), "")
     asked = visit.asked("status") or "running"
-    status = next((each for each in STATUSES if each == asked), None)
+    status = STATUSES.get(asked)
     if status is None:
         raise UnknownName(f"{asked!r} is no status of a process: {', '.join(STATUSES)}")
     key, moment = visit.asked("key"), read_moment(visit.asked("before"))
