@@ -28,6 +28,8 @@ EnsueError
 ├── UnusableContract             a contract file cannot be read, or cannot be put in other words
 ├── MalformedMessage             a broker's message is no event
 ├── UnverifiedMessage            a webhook is not signed as it should be
+├── LakeError                    a lake cannot be written or read
+│   └── Overtaken                another collector has gone on with the source
 ├── StillNeeded                  events cannot be pruned: somebody needs them
 ├── UnknownName                  no such event, subscription or dead letter
 ├── DatabaseUnavailable          the database did not answer
@@ -217,6 +219,14 @@ class MalformedMessage(EnsueError):
 
 class UnverifiedMessage(EnsueError):
     """A webhook was not signed with one of the secrets, or too long ago."""
+
+
+class LakeError(EnsueError):
+    """A lake cannot be written or read."""
+
+
+class Overtaken(LakeError):
+    """Somebody else has collected from this source meanwhile; nothing was written."""
 
 
 class StillNeeded(EnsueError):
