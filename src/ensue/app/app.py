@@ -16,6 +16,7 @@ from typing import Any, TypeVar, get_args, overload
 
 from ensue.app.between import Between
 from ensue.app.boundaries import check_boundaries
+from ensue.app.collecting import Collecting
 from ensue.app.declaring import Declarations
 from ensue.app.mapping import Map, chart
 from ensue.app.modules import Module
@@ -56,7 +57,7 @@ _several: ContextVar[App | None] = ContextVar("ensue_several_aggregates", defaul
 T = TypeVar("T")
 
 
-class App(Timing, Between, Projections):
+class App(Timing, Between, Projections, Collecting):
     """An application: its log, its subscriptions, its worker.
 
     `url` says where the log is: `sqlite:///file.db`, `postgresql://user@host/database`, or `memory://name` (in this

@@ -32,7 +32,7 @@ from ensue.handlers.processes import ProcessManager
 from ensue.handlers.projections import Build, Projection, resolve, subscription_of
 from ensue.handlers.timers import Alarm, Schedule
 from ensue.log import Log, Steps
-from ensue.subscriptions import Backoff, Cursors, Start, Subscription
+from ensue.subscriptions import Backoff, Chore, Cursors, Start, Subscription
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -131,6 +131,8 @@ class Declarations:
     schedules: dict[str, Schedule] = field(default_factory=dict[str, Schedule])
     alarm: Alarm = field(default_factory=Alarm)
     """Is told of timers that are due soon."""
+    chores: list[Chore] = field(default_factory=list[Chore])
+    """What workers do beside the subscriptions, as collecting into a lake."""
 
     def handler_of(self, command: type[Command]) -> str | None:
         """Return the name of a command's handler, None if it has none."""

@@ -188,7 +188,7 @@ def surroundings(log: Log, declarations: Declarations, record: Callable[..., Any
 def chores(log: Log, declarations: Declarations) -> list[Chore]:
     """Return what a worker has to do beside its subscriptions."""
     schedules = tuple(declarations.schedules.values())
-    return [firing(log, declarations.alarm), *([ticking(log, schedules)] if schedules else [])]
+    return [firing(log, declarations.alarm), *([ticking(log, schedules)] if schedules else []), *declarations.chores]
 
 
 def recorded(manager: ProcessManager) -> tuple[type[Event], ...]:

@@ -17,6 +17,7 @@ from ensue.cli import (
     diffing,
     doctor,
     events,
+    lake,
     looking,
     mapping,
     process,
@@ -65,6 +66,7 @@ for room in (working, tailing, looking, tracing, diffing, asking, mapping, repla
 cli.add_typer(contracts.contracts, name="contracts", short_help="Keep the contracts with other services.")
 cli.add_typer(events.events, name="events", short_help="Look at stored events.")
 cli.add_typer(dead.dead, name="dead", short_help="Look at what has failed, and decide about it.")
+cli.add_typer(lake.lake, name="lake", short_help="Gather events in open table formats, and use them.")
 cli.add_typer(process.process, name="process", short_help="Look at processes, and cancel them.")
 
 

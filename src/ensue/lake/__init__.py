@@ -1,8 +1,9 @@
 """The lake: events of one service, or of all of a company, in open table formats, and what is made of them."""
 
+from ensue.contracts.cloudevents import source_of
 from ensue.lake.checking import Finding, Standing, compare
 from ensue.lake.collecting import Collector
 from ensue.lake.lake import Contents, Lake
 from ensue.lake.table import Checkpoint, Compacted
 
-__all__ = ["Checkpoint", "Collector", "Compacted", "Contents", "Finding", "Lake", "Standing", "compare"]
+__all__ = ["Checkpoint", "Collector", "Compacted", "Contents", "Finding", "Lake", "Standing", "compare", "source_of"]

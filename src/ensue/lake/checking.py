@@ -107,7 +107,12 @@ def check(events: Table) -> list[Finding]:
                     add("doubled", first, last, f"{name} {value} is there {times} times")
         checkpoint = events.checkpoint(source)
         if checkpoint.sequence != most:
-            add("checkpoint", most, checkpoint.sequence, f"{checkpoint.sequence} events were committed, {most} are there")
+            add(
+                "checkpoint",
+                most,
+                checkpoint.sequence,
+                f"{checkpoint.sequence} events were committed, {most} are there",
+            )
         if position is not None and checkpoint.position < position:
             add("checkpoint", most, most, f"it says position {checkpoint.position}, and there is {position}")
         if not source.startswith(RECEIVED):

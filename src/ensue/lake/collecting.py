@@ -30,11 +30,12 @@ class Collector:
     Events come in position order up to the log's horizon, so that of a transaction that commits late none is missed.
     """
 
-    def __init__(self, log: Log, lake: Lake, *, everything: bool = False, types: bool = True) -> None:
+    def __init__(self, log: Log, lake: Lake, *, everything: bool = False, types: bool = True, rows: int = ROWS) -> None:
         """Take also whether it collects all events or only those that the service publishes.
 
-        With `types` each type of event whose class is known gets a table of its own.
+        With `types` each type of event whose class is known gets a table of its own; a commit has `rows` at most.
         """
+        self._rows = rows
         self.source = source_of(log.place.app)
         self.lake = lake
         self._log = log
@@ -83,7 +84,11 @@ class Collector:
             self.begin()
         goal, collected = self._log.own.run(self._log.horizon()), 0
         while True:
-            added = self.step()
+            try:
+                added = self.step()
+            except Overtaken:  # by another collector of this log: it goes on behind what that one has committed
+                self.begin()
+                continue
             collected += added
             reached = goal if self._checkpoint is None or not added else self._checkpoint.position
             if progress is not None:
@@ -95,10 +100,10 @@ class Collector:
         """Return the next rows, and the position up to which they are all; None if there are none."""
         parts: list[Any] = []
         position, count, size = before.position, 0, 0
-        while position < horizon and count < ROWS and size < BYTES:
+        while position < horizon and count < self._rows and size < BYTES:
             selection = Selection(after=position, until=horizon, kinds=self._kinds)
-            events = self._log.own.run(self._log.read(selection, _CHUNK))
-            position = events[-1].position if len(events) == _CHUNK else horizon
+            events = self._log.own.run(self._log.read(selection, min(_CHUNK, self._rows)))
+            position = events[-1].position if len(events) == min(_CHUNK, self._rows) else horizon
             if events:
                 part = rows_of(self.source, before.sequence + count, events)
                 parts.append(part)

@@ -118,7 +118,9 @@ COLUMNS_BACK = ", ".join(_BACK)
 
 def recorded_of(row: Sequence[Any]) -> Recorded[Any]:
     """Return the event that a row holds, as its log did; of one without a position, its sequence number stands in."""
-    (position, id, type, kind, stream, version, key, payload, actor, trace, headers, correlation, cause, at, number) = row
+    (position, id, type, kind, stream, version, key, payload, actor, trace, headers, correlation, cause, at, number) = (
+        row
+    )
     extra: str | None = None
     if actor is not None or trace is not None or headers is not None:
         extra = _encode(_Extra(actor, trace, msgspec.json.decode(headers) if headers else {})).decode()

@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from ensue.errors import LakeError, Overtaken
+from ensue.lake.erasing import TOMBSTONE
 from ensue.lake.libraries import library
-from ensue.lake.table import TOMBSTONE, Checkpoint, Compacted
+from ensue.lake.table import Checkpoint, Compacted
 
 _delta: Any = library("deltalake", "lake")
 _failures: Any = library("deltalake.exceptions", "lake")

@@ -178,7 +178,9 @@ class Lake:
             condition = "key = $subject or stream = $subject"
         else:
             path = "".join('."{}"'.format(part.replace('"', "")) for part in field.split("."))
-            condition = f"payload is not null and json_extract_string(payload, '${path}') = $subject".replace("'$.", "'$.")
+            condition = f"payload is not null and json_extract_string(payload, '${path}') = $subject".replace(
+                "'$.", "'$."
+            )
         with self.connect() as connection:
             asked = f"select id from events where erased_at is null and ({condition}) order by source, sequence"
             ids = [id for (id,) in connection.execute(asked, {"subject": subject}).fetchall()]

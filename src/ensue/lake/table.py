@@ -71,7 +71,3 @@ class Table(Protocol):
         A table of one type loses the rows. No file that held them is left when it returns.
         """
         ...
-
-
-TOMBSTONE = ("stream", "key", "actor", "headers", "payload", "correlation_id", "causation_id", "traceparent")
-"""The columns of an event that are emptied when it is erased."""
