@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
 
 from ensue.app.between import Between
 from ensue.app.boundaries import check_boundaries
@@ -49,6 +49,9 @@ from ensue.log import (
     open_sqlite,
 )
 from ensue.subscriptions import Subscription, Worker, register
+
+if TYPE_CHECKING:
+    from ensue.app.lakes import LakeReplays
 
 logger = logging.getLogger("ensue")
 
@@ -117,6 +120,13 @@ class App(Timing, Between, Projections, Collecting):
 
     def __repr__(self) -> str:
         return f"App({self.name!r})"
+
+    def replays_from(self, lake: str | Path) -> LakeReplays:
+        """Return `replays` that read the log's past from a lake. Raises `LakeError` if it has collected nothing of it."""
+        from ensue.app.lakes import LakeReplays
+        from ensue.lake import Lake
+
+        return LakeReplays(self.log, self.declarations, Lake(lake))
 
     # --- modules
 

@@ -4,6 +4,18 @@ from ensue.contracts.cloudevents import source_of
 from ensue.lake.checking import Finding, Standing, compare
 from ensue.lake.collecting import Collector
 from ensue.lake.lake import Contents, Lake
+from ensue.lake.reading import LakeLog
 from ensue.lake.table import Checkpoint, Compacted
 
-__all__ = ["Checkpoint", "Collector", "Compacted", "Contents", "Finding", "Lake", "Standing", "compare", "source_of"]
+__all__ = [
+    "Checkpoint",
+    "Collector",
+    "Compacted",
+    "Contents",
+    "Finding",
+    "Lake",
+    "LakeLog",
+    "Standing",
+    "compare",
+    "source_of",
+]

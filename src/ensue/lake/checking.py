@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ensue.lake.libraries import duckdb
+from ensue.lake.seeing import rows, seeing
 from ensue.lake.table import Table
 from ensue.log import Log, Selection
 
@@ -115,24 +115,13 @@ def check(events: Table) -> list[Finding]:
             )
         if position is not None and checkpoint.position < position:
             add("checkpoint", most, most, f"it says position {checkpoint.position}, and there is {position}")
-        if not source.startswith(RECEIVED):
-            for number, here, before in _ask(events, _DISORDER, about):
-                add("disorder", number, number, f"position {here} comes behind position {before}")
+        for number, here, before in _ask(events, _DISORDER, about):
+            add("disorder", number, number, f"position {here} comes behind position {before}")
     return found
 
 
-RECEIVED = "received:"
-
-
 def _ask(events: Table, query: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
-    connection = duckdb.connect(":memory:")
-    try:
-        connection.execute("set timezone = 'UTC'")
-        connection.register("events", events.data())
-        rows: list[tuple[Any, ...]] = connection.execute(query, values).fetchall()
-        return rows
-    finally:
-        connection.close()
+    return rows(query, values, events=events.data())
 
 
 def compare(
@@ -176,20 +165,16 @@ def compare(
 
 
 def _positions(events: Table, source: str) -> Iterator[tuple[int, str]]:
-    connection = duckdb.connect(":memory:")
-    try:
-        connection.register("events", events.data())
-        asked = "select position, id from events where source = $source and position is not null order by 1"
+    asked = "select position, id from events where source = $source and position is not null order by 1"
+    with seeing(events=events.data()) as connection:
         answer = connection.execute(asked, {"source": source})
-        while rows := answer.fetchmany(_BATCH):
-            yield from rows
-    finally:
-        connection.close()
+        while found := answer.fetchmany(_BATCH):
+            yield from found
 
 
 def _logged(log: Log, kinds: tuple[str, ...], until: int) -> Iterator[tuple[int, str]]:
     after = 0
-    while rows := log.own.run(log.read(Selection(after=after, until=until, kinds=kinds), _BATCH)):
-        for row in rows:
-            yield row.position, row.id_text
-        after = rows[-1].position
+    while found := log.own.run(log.read(Selection(after=after, until=until, kinds=kinds), _BATCH)):
+        for each in found:
+            yield each.position, each.id_text
+        after = found[-1].position

@@ -54,8 +54,7 @@ class Collector:
         if self._typing is not None:
             self._typing.catch_up()
         missing = self._hold(self._checkpoint)
-        published = [each for each in missing if self._everything or each.type.rpartition(".v")[2].isdecimal()]
-        return published
+        return [each for each in missing if self._everything or each.type.rpartition(".v")[2].isdecimal()]
 
     def step(self) -> int:
         """Collect the next events in one commit, if there are any; return how many."""

@@ -31,7 +31,7 @@ _decode = msgspec.json.Decoder(dict[str, tuple[int, int]]).decode
 
 
 def catalog_of(place: str, options: dict[str, str]) -> Any:
-    """Return the catalog of a place: a REST catalog by its URL, else one in SQL, by default a SQLite file in the folder."""
+    """Return the catalog of a place: a REST catalog by its URL, else one in SQL, by default a file in the folder."""
     return _catalog(place, tuple(sorted(options.items())))
 
 
@@ -144,7 +144,7 @@ class IcebergTable:
             yield dict(zip(columns, map(_value, columns, values), strict=True)), files
 
     def _rewrite(self, parts: dict[str, Any], change: Callable[[Any], Any]) -> int:
-        """Write a partition anew; return how many files it has then. It is read whole: a partition is a day's events."""
+        """Write a partition, a day's events of a type, anew; return how many files it has then. It is read whole."""
         where = _expressions.AlwaysTrue()
         for name, value in parts.items():
             where = _expressions.And(where, _expressions.EqualTo(name, value))

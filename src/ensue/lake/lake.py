@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
-
-import msgspec
+from typing import Any, Literal, cast, get_args
 
 from ensue.errors import LakeError
 from ensue.events import Recorded
@@ -16,8 +14,9 @@ from ensue.lake.address import Address, read_address
 from ensue.lake.checking import Finding, Standing, check, stand
 from ensue.lake.columns import COLUMNS_BACK, PARTITIONS, SCHEMA, recorded_from
 from ensue.lake.libraries import duckdb
+from ensue.lake.seeing import rows, seeing
 from ensue.lake.table import Compacted, Table
-from ensue.lake.typed import columns_of, view_name
+from ensue.lake.typed import view_name
 
 Contents = Literal["integration", "everything"]
 """What is collected: the events that services publish, or all that the log of one service holds."""
@@ -56,8 +55,8 @@ class Lake:
         """What it holds. Raises `LakeError` if there is no lake."""
         self.require()
         found = self.events.properties().get(_CONTENTS)
-        if found == "integration" or found == "everything":
-            return found
+        if found in get_args(Contents):
+            return cast("Contents", found)
         raise LakeError(f"{self.address}: its table of events was not made by ensue: it does not say what it holds")
 
     def require(self) -> None:
@@ -74,21 +73,14 @@ class Lake:
         The view of a type whose class was known to the collector has its fields as columns; others have the payload.
         """
         self.require()
-        connection = duckdb.connect(":memory:")
-        try:
-            connection.execute("set timezone = 'UTC'")
-            connection.register("events", self.events.data())
-            typed = set(self.address.names())
-            for name in sorted(typed):
-                connection.register(name, self.address.table(name).data())
+        typed = {name: self.address.table(name).data() for name in self.address.names()}
+        with seeing(events=self.events.data(), **typed) as connection:
             kinds = [type for (type,) in connection.execute("select distinct type from events order by 1").fetchall()]
             for type in kinds:
                 if (name := view_name(type)) not in typed:
                     chosen = type.replace("'", "''")
                     connection.execute(f"create view \"{name}\" as select * from events where type = '{chosen}'")
             yield connection
-        finally:
-            connection.close()
 
     def sql(self, query: str) -> Any:
         """Ask in the SQL of DuckDB; return the answer as a `pyarrow.Table`, which has `to_pandas()` and `to_pylist()`.
@@ -110,10 +102,12 @@ class Lake:
         types: Sequence[str] = (),
         keys: Sequence[str] | None = None,
         part: tuple[int, int] = (0, 1),
+        by_key: bool = False,
     ) -> Iterator[Recorded[Any]]:
         """Read one source's events in its order; positions are those of its log.
 
-        `part` is (number, count): the events of the keys that fall to one of so many parts. Erased events are left out.
+        `part` is (number, count): the events of the keys that fall to one of so many parts. With `by_key` one key comes
+        after the other, each in its order. Erased events are left out.
         """
         conditions = ["source = $source", "erased_at is null", "coalesce(position, sequence) > $after"]
         values: dict[str, Any] = {"source": source, "after": after}
@@ -130,15 +124,11 @@ class Lake:
         if count > 1:
             conditions.append(f"hash(coalesce(key, id)) % {int(count)} = {int(number)}")
         self.require()
-        connection = duckdb.connect(":memory:")
-        try:
-            connection.execute("set timezone = 'UTC'")
-            connection.register("events", self.events.data())
-            asked = f"select {COLUMNS_BACK} from events where {' and '.join(conditions)} order by sequence"
+        order = "coalesce(key, id), sequence" if by_key else "sequence"
+        asked = f"select {COLUMNS_BACK} from events where {' and '.join(conditions)} order by {order}"
+        with seeing(events=self.events.data()) as connection:
             for batch in connection.sql(asked, params=values).to_arrow_reader(_BATCH):
                 yield from recorded_from(batch)
-        finally:
-            connection.close()
 
     # --- looking after it
 
@@ -181,9 +171,11 @@ class Lake:
             condition = f"payload is not null and json_extract_string(payload, '${path}') = $subject".replace(
                 "'$.", "'$."
             )
-        with self.connect() as connection:
-            asked = f"select id from events where erased_at is null and ({condition}) order by source, sequence"
-            ids = [id for (id,) in connection.execute(asked, {"subject": subject}).fetchall()]
+        values = {"subject": subject}
+        if field is not None:
+            values["path"] = "$" + "".join('."{}"'.format(part.replace('"', "")) for part in field.split("."))
+        asked = f"select id from events where erased_at is null and ({condition}) order by source, sequence"
+        ids = [id for (id,) in rows(asked, values, events=self.events.data())]
         if ids and not dry_run:
             at = datetime.now(UTC)
             for name in self.address.names():
@@ -193,14 +185,3 @@ class Lake:
 
 
 _SAID = {"integration": "what services publish", "everything": "all that the log of a service holds"}
-
-
-class Description(msgspec.Struct, frozen=True):
-    """A table of one type of event."""
-
-    name: str
-    type: str
-    columns: tuple[str, ...]
-
-
-__all__ = ["SIZE", "Contents", "Description", "Lake", "columns_of"]

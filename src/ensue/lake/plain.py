@@ -2,8 +2,8 @@
 
 An entry of the journal is one commit: the files that it adds and removes, and the checkpoint. It is linked into place
 under the next number, which one process can do and no second one. Who writes holds a lock on the journal meanwhile, so
-that files which no entry names are what was left by a process that was killed; the next one removes them. Its readers take the files that the journal names; others,
-who take what is in the folder, may see those left-overs until then.
+that files which no entry names are what was left by a process that was killed; the next one removes them. Readers take
+the files that the journal names; others, who take what is in the folder, may see those left-overs until then.
 """
 
 from __future__ import annotations

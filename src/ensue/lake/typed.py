@@ -19,7 +19,8 @@ from msgspec import inspect
 from ensue.errors import Overtaken
 from ensue.events import Event, find_class
 from ensue.lake.columns import MOMENT
-from ensue.lake.libraries import compute, duckdb, pa
+from ensue.lake.libraries import compute, pa
+from ensue.lake.seeing import rows, seeing
 from ensue.lake.table import Checkpoint, Table
 
 if TYPE_CHECKING:
@@ -174,17 +175,18 @@ class Typing:
 
     def add(self, events: Any) -> None:
         """Add what has just been committed to the table of all events."""
-        for type, rows in _by_type(events):
+        for type, chosen in _by_type(events):
             found = self._table(type)
             if found is None:
                 continue
             table, cls, schema = found
             before = table.checkpoint(self._source)
-            first, last = rows.column("sequence")[0].as_py(), rows.column("sequence")[-1].as_py()
+            numbers = chosen.column("sequence")
+            first, last = numbers[0].as_py(), numbers[-1].as_py()
             if before.sequence >= first:
                 continue  # another collector has caught up with it
             try:
-                table.append(rows_of_type(cls, schema, rows), self._source, before, Checkpoint(last, last))
+                table.append(rows_of_type(cls, schema, chosen), self._source, before, Checkpoint(last, last))
             except Overtaken:
                 continue
 
@@ -195,8 +197,8 @@ class Typing:
             if found is None:
                 continue
             while (before := found[0].checkpoint(self._source)).sequence < last:
-                for rows in self._behind(type, before.sequence):
-                    self.add(rows)
+                for batch in self._behind(type, before.sequence):
+                    self.add(batch)
                 if found[0].checkpoint(self._source) == before:
                     break  # the rest was erased
 
@@ -216,25 +218,17 @@ class Typing:
         asked = (
             "select type, max(sequence) from events where source = $source and erased_at is null group by 1 order by 1"
         )
-        with self._asking() as connection:
-            rows: list[tuple[str, int]] = connection.execute(asked, {"source": self._source}).fetchall()
-            return rows
+        return [(type, last) for type, last in rows(asked, {"source": self._source}, events=self._lake.events.data())]
 
     def _behind(self, type: str, sequence: int) -> Iterator[Any]:
         asked = (
             f"select type, {', '.join(_NEEDED)} from events where source = $source and type = $type "
             "and sequence > $sequence and erased_at is null order by sequence"
         )
-        with self._asking() as connection:
+        with seeing(events=self._lake.events.data()) as connection:
             about = {"source": self._source, "type": type, "sequence": sequence}
             for batch in connection.sql(asked, params=about).to_arrow_reader(_BATCH):
                 yield pa.Table.from_batches([batch])
-
-    def _asking(self) -> Any:
-        connection = duckdb.connect(":memory:")
-        connection.execute("set timezone = 'UTC'")
-        connection.register("events", self._lake.events.data())
-        return connection
 
 
 def _by_type(events: Any) -> Iterator[tuple[str, Any]]:
