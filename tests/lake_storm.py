@@ -7,6 +7,7 @@ commit late or roll back; `collect URL SCHEMA NAME LAKE` collects until it is ki
 from __future__ import annotations
 
 import random
+import sqlite3
 import sys
 import threading
 import time
@@ -58,6 +59,8 @@ def _record(app: App, count: int, seed: int) -> None:
                 if dice.random() < 0.1:
                     raise _Undo
         except _Undo:
+            continue
+        except sqlite3.OperationalError:  # many write, and SQLite has one writer at a time
             continue
         count -= size
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from distributed import LocalCluster
 
-from ensue.errors import LakeError
+from ensue.errors import LakeError, ProjectionError
 from ensue.lake import Collector, Lake
 from examples.wallet.repair import FEE, at_rest, folded, release, shown, use, wrong
 from tests.servers import fresh_database
@@ -102,3 +103,31 @@ async def test_a_lake_that_lacks_events_is_refused(tmp_path: Path) -> None:
     Collector(app.log, Lake(tmp_path / "lake")).collect()
     with pytest.raises(LakeError, match="has collected nothing of urn:ensue:wallets"):
         app.replays_from(tmp_path / "lake")
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=40) as cluster:
+        yield cluster.scheduler_address
+
+
+async def test_two_workers_of_a_cluster_fold_what_one_machine_builds(url: str, tmp_path: Path, scheduler: str) -> None:
+    await _ruined(url, tmp_path / "lake")
+    app, _ = release(url, version=2, fee=FEE)
+    replays = app.replays_from(tmp_path / "lake")
+    alone = await asyncio.to_thread(replays.begin, "shown_balances")
+    await replays.build(alone)
+    await app.replays.follow_and_switch(alone, actor="ann", reason="")
+    expected = shown(app)
+    assert expected == folded(app)
+
+    app, _ = release(url, version=3, fee=FEE)
+    replays = app.replays_from(tmp_path / "lake")
+    build = await asyncio.to_thread(replays.begin, "shown_balances")
+    events = await asyncio.to_thread(replays.spread, build, scheduler)
+    assert events > 0
+    with pytest.raises(ProjectionError, match="has come to position"):
+        await asyncio.to_thread(replays.spread, build, scheduler)
+    await replays.build(build)  # what is behind the lake
+    await app.replays.follow_and_switch(build, actor="ann", reason="")
+    assert shown(app) == expected

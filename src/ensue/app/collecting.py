@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ensue.app.declaring import Declares
 from ensue.errors import DeclarationError, EnsueError, Overtaken
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ensue")
 
 _LONGEST_PAUSE = 60.0
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Collecting(Declares):
@@ -40,6 +43,30 @@ class Collecting(Declares):
             raise DeclarationError(f"lake {address} is collected already: declare it once")
         pause = seconds(every)
         self.declarations.chores.append(_chore(self._log, address, pause, everything=everything, types=types))
+
+    def fold(self, projection: str) -> Callable[[F], F]:
+        """Say what row a projection has for a key, as a pure function: then workers of a cluster can build it.
+
+        It is called with the row so far (a dict, None at first), the event, and how the log holds the event, and
+        returns the row after it. It makes what the projection's function makes of the same events: one row for each
+        key, in one table. Raises `DeclarationError` for a projection that is not declared yet, has several tables, or
+        has a fold.
+        """
+        declared = self.declarations.projections.get(projection)
+        if declared is None:
+            raise DeclarationError(f"fold({projection!r}): declare the projection first, above it")
+        if len(declared.tables) != 1:
+            raise DeclarationError(
+                f"fold({projection!r}): it has {len(declared.tables)} tables; a fold makes rows of one"
+            )
+        if projection in self.declarations.folds:
+            raise DeclarationError(f"projection {projection!r} has a fold already")
+
+        def declare(function: F) -> F:
+            self.declarations.folds[projection] = function
+            return function
+
+        return declare
 
 
 def _what(address: str) -> str:

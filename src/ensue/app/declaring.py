@@ -133,6 +133,8 @@ class Declarations:
     """Is told of timers that are due soon."""
     chores: list[Chore] = field(default_factory=list[Chore])
     """What workers do beside the subscriptions, as collecting into a lake."""
+    folds: dict[str, Callable[..., Any]] = field(default_factory=dict[str, Callable[..., Any]])
+    """The pure functions that make a projection's rows, by its name."""
 
     def handler_of(self, command: type[Command]) -> str | None:
         """Return the name of a command's handler, None if it has none."""

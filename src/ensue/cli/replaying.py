@@ -95,6 +95,14 @@ def replay(
             help="A projection: read the events from this lake, as far as it has collected the log.",
         ),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL|N",
+            show_default=False,
+            help="With --from-lake and --shadow: fold on the workers of a Dask scheduler, or in N processes here.",
+        ),
+    ] = None,
     app: AppOption = None,
     actor: ActorOption = None,
     reason: ReasonOption = "",
@@ -120,6 +128,8 @@ def replay(
     replays = target.app.replays if from_lake is None else target.app.replays_from(from_lake)
     if from_lake is not None and (jobs > 1 or name not in target.app.declarations.projections):
         raise TargetError("--from-lake is for projections, and for one job")
+    if engine is not None and (from_lake is None or not shadow or since is not None or key):
+        raise TargetError("--engine builds anew from a lake: say --shadow and --from-lake, without --since and --key")
     positions = (_position(target, replays, since, before=True), _position(target, replays, until, before=False))
     if name not in target.app.declarations.projections:
         _again(target, name, positions, type, key, who, reason, with_effects, dry_run=dry_run, yes=yes, json=json)
@@ -134,21 +144,27 @@ def replay(
                 f"all of {name!r} is built beside the live tables, so that readers never see half of it: say --shadow; "
                 "or say which keys to repair, with --since or --key"
             )
-        _build(target, replays, name, jobs, dry_run=dry_run, json=json)
+        _build(target, replays, name, jobs, engine, dry_run=dry_run, json=json)
     else:
-        _repair(target, replays, name, positions, type, key, who, reason, shadow=shadow, dry_run=dry_run, yes=yes, json=json)
+        _repair(
+            target, replays, name, positions, type, key, who, reason, shadow=shadow, dry_run=dry_run, yes=yes, json=json
+        )
 
 
 # --- building anew
 
 
-def _build(target: Target, replays: Replays, name: str, jobs: int, *, dry_run: bool, json: bool) -> None:
+def _build(
+    target: Target, replays: Replays, name: str, jobs: int, engine: str | None, *, dry_run: bool, json: bool
+) -> None:
     if dry_run:
         (live,) = [each for each in target.app.replays.builds(name) if each.build.state == "live"]
         say(f"would build {name} anew, beside build {live.build.number}, from {count(live.head, 'position')}")
         return
     build = replays.begin(name, partitions=jobs if jobs > 1 else None)
     began = time.monotonic()
+    if engine is not None:
+        _spread(replays, build, engine)
     helpers = [_helper(target, build) for _ in range(jobs - 1)]
     try:
         with _bar(f"Building {build.cursor}") as progress:
@@ -169,6 +185,19 @@ def _build(target: Target, replays: Replays, name: str, jobs: int, *, dry_run: b
         say(f"{count(reached.parked, 'key')} set aside: {target.command('dead', 'list')}", WARN)
     say(f"compare: {target.command('projection', 'compare', name)}")
     say(f"switch:  {target.command('projection', 'switch', name)}")
+
+
+def _spread(replays: Replays, build: Build, engine: str) -> None:
+    """Build what the lake covers on a cluster, unless that is done."""
+    from ensue.app.lakes import LakeReplays
+
+    if not isinstance(replays, LakeReplays):
+        raise TargetError("--engine needs --from-lake")
+    if any(each.build == build and each.reach and each.reach.slowest for each in replays.builds(build.projection)):
+        return
+    with _bar(f"Folding {build.cursor}") as progress:
+        events = replays.spread(build, engine, progress=progress)
+    note(f"{count(events, 'event')} were folded")
 
 
 def _helper(target: Target, build: Build) -> subprocess.Popen[bytes]:

@@ -3,6 +3,7 @@
 from ensue.contracts.cloudevents import source_of
 from ensue.lake.checking import Finding, Standing, compare
 from ensue.lake.collecting import Collector
+from ensue.lake.folding import Fold, Folded, FoldedRow, Part, engine, fold_part, modules_of, parts_of, write_rows
 from ensue.lake.lake import Contents, Lake
 from ensue.lake.reading import LakeLog
 from ensue.lake.table import Checkpoint, Compacted
@@ -13,9 +14,18 @@ __all__ = [
     "Compacted",
     "Contents",
     "Finding",
+    "Fold",
+    "Folded",
+    "FoldedRow",
     "Lake",
     "LakeLog",
+    "Part",
     "Standing",
     "compare",
+    "engine",
+    "fold_part",
+    "modules_of",
+    "parts_of",
     "source_of",
+    "write_rows",
 ]
