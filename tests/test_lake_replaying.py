@@ -107,7 +107,9 @@ async def test_a_lake_that_lacks_events_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=40) as cluster:
+    with LocalCluster(  # type: ignore[no-untyped-call]
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=40
+    ) as cluster:
         yield cluster.scheduler_address
 
 

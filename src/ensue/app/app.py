@@ -122,7 +122,7 @@ class App(Timing, Between, Projections, Collecting):
         return f"App({self.name!r})"
 
     def replays_from(self, lake: str | Path) -> LakeReplays:
-        """Return `replays` that read the log's past from a lake. Raises `LakeError` if it has collected nothing of it."""
+        """Return `replays` that read the log's past from a lake; `LakeError` if it has collected nothing of it."""
         from ensue.app.lakes import LakeReplays
         from ensue.lake import Lake
 

@@ -58,15 +58,16 @@ class LakeReplays(Replays):
     def spread(self, build: Build, engine_at: str, *, progress: Progress | None = None) -> int:
         """Build what the lake covers on a cluster, and write it in one transaction; return how many events were read.
 
-        The rows of all keys pass through this process's memory. `engine_at` is the URL of a Dask scheduler, or how many processes of this machine. The projection needs a fold,
-        see `App.fold`. What comes behind it `build` applies. Broken off, it has written nothing. Raises
-        `DeclarationError` without a fold, `ProjectionError` for a build that has been begun otherwise.
+        The rows of all keys pass through this process's memory. `engine_at` is the URL of a Dask scheduler, or how many
+        processes of this machine. The projection needs a fold, see `App.fold`. What comes behind it `build` applies.
+        Broken off, it has written nothing. Raises `DeclarationError` without a fold, `ProjectionError` for a build that
+        has been begun otherwise.
         """
         fold = self._declarations.folds.get(build.projection)
         if fold is None:
             raise DeclarationError(
-                f"projection {build.projection!r} does not say what row it has for a key: give it a pure function under "
-                f"@app.fold({build.projection!r})"
+                f"projection {build.projection!r} does not say what row it has for a key: give it a pure function, "
+                f"under @app.fold({build.projection!r})"
             )
         declared = self._projection(build.projection)
         whole = Part(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +11,7 @@ import typer
 from ensue.app import App
 from ensue.cli.options import AppOption, DryRunOption, JsonOption, YesOption
 from ensue.cli.output import BAD, DIM, GOOD, WARN, confirm, count, note, print_json, progress, put, say, span, table
-from ensue.cli.target import find_log
+from ensue.cli.target import find, find_log
 from ensue.subscriptions import seconds
 
 if TYPE_CHECKING:
@@ -85,6 +85,44 @@ def _say_collected(collector: Collector, events: int, took: float, *, json: bool
         say(f"{collector.source}: {count(events, 'event')} collected" + (f" in {span(took)}" if took else ""))
 
 
+@lake.command(short_help="Gather events of many services from a broker.")
+def gather(
+    place: LakeArgument,
+    source: Annotated[
+        str, typer.Option("--from", metavar="URL", help="The broker: nats://…, kafka://…, amqp://…, redis://….")
+    ],
+    topic: Annotated[list[str], typer.Option("--topic", "-t", metavar="TOPIC", help="What to read; may be repeated.")],
+    group: Annotated[str, typer.Option(metavar="NAME", help="The group that the broker remembers.")] = "ensue-lake",
+    quiet: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", show_default=False, help="Stop when nothing has come for so long, as 5s."),
+    ] = None,
+    types: Annotated[
+        bool, typer.Option("--types/--no-types", help="Keep a table for each type, with its fields as columns.")
+    ] = True,
+    app: AppOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Gather what services publish to a broker into a lake, each event once. It goes on until Ctrl-C, or --quiet.
+
+    An application is not needed; with --app, tables are kept of the types that it knows.
+    """
+    from ensue.lake import Gatherer, Lake
+
+    if app is not None:
+        find(app)
+    gatherer = Gatherer(Lake(place), source, topic, group=group, types=types)
+    try:
+        gathered = asyncio.run(gatherer.gather(quiet=None if quiet is None else seconds(quiet)))
+    except KeyboardInterrupt:
+        note("Stopped; the same command goes on.")
+        raise typer.Exit(130) from None
+    if json:
+        print_json({"lake": place, "events": gathered})
+    else:
+        say(f"{count(gathered, 'event')} gathered")
+
+
 @lake.command(short_help="Show the sources of a lake.")
 def sources(place: LakeArgument, json: JsonOption = False) -> None:
     """Show where the events of a lake came from, how many they are, and how far each source has been collected."""
@@ -134,7 +172,7 @@ def check(
 def _against(found: Lake, app: App) -> list[Finding]:
     from ensue.lake import compare, source_of
 
-    kinds = ("integration",) if found.contents == "integration" else ()
+    kinds = () if found.contents == "everything" else ("integration",)
     with progress("Comparing") as step:
         return compare(found.events, source_of(app.name), app.log, kinds, progress=step)
 
@@ -205,7 +243,7 @@ def erase(
     """
     from ensue.lake import Lake
 
-    found = Lake(Path(place) if "://" not in place and "+" not in place else place)
+    found = Lake(place)
     ids = found.erase(subject, field=field, dry_run=True)
     if not dry_run and ids:
         confirm(f"Erase what {count(len(ids), 'event')} say about {subject}, for good?", yes=yes)

@@ -6,6 +6,7 @@ from ensue.lake.collecting import Collector
 from ensue.lake.folding import Fold, Folded, FoldedRow, Part, engine, fold_part, modules_of, parts_of, write_rows
 from ensue.lake.lake import Contents, Lake
 from ensue.lake.reading import LakeLog
+from ensue.lake.receiving import Gatherer
 from ensue.lake.table import Checkpoint, Compacted
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Fold",
     "Folded",
     "FoldedRow",
+    "Gatherer",
     "Lake",
     "LakeLog",
     "Part",

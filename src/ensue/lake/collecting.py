@@ -41,7 +41,7 @@ class Collector:
         self._log = log
         self._everything = everything
         self._kinds = () if everything else (Kind.INTEGRATION.value,)
-        self._typing = Typing(lake, self.source) if types else None
+        self._typing = Typing(lake.address, self.source) if types else None
         self._checkpoint: Checkpoint | None = None
 
     def begin(self) -> list[Pruned]:

@@ -68,7 +68,7 @@ def rows_of(source: str, after: int, events: Sequence[Recorded[Any]]) -> Any:
     columns: dict[str, Any] = {
         "source": pa.repeat(pa.scalar(source, pa.string()), len(events)),
         "sequence": pa.array(range(after + 1, after + 1 + len(events)), pa.int64()),
-        "position": pa.array([each.position for each in events], pa.int64()),
+        "position": pa.array([each.position or None for each in events], pa.int64()),
         "id": pa.array([each.id_text for each in events], pa.string()),
         "type": types,
         "contract_version": _versions(types),

@@ -72,8 +72,12 @@ class DeltaTable:
         return self._fresh().to_pyarrow_dataset()
 
     def compact(self, size: int) -> Compacted:
-        done = self._fresh().optimize.z_order(["sequence"], target_size=size)
-        return Compacted(int(done["numFilesRemoved"]), int(done["numFilesAdded"]))
+        table, before, after = self._fresh(), 0, 0
+        for parts in _with_small_files(table, size // 2):
+            done = table.optimize.z_order(["sequence"], partition_filters=parts, target_size=size)
+            before += int(done["numFilesRemoved"])
+            after += int(done["numFilesAdded"])
+        return Compacted(before, after)
 
     def erase(self, ids: Sequence[str], at: datetime) -> int:
         table = self._fresh()
@@ -100,3 +104,14 @@ class DeltaTable:
 
 
 _MARKS = ("position", "sequence")
+"""What the application transactions of a source count."""
+
+
+def _with_small_files(table: Any, size: int) -> list[list[tuple[str, str, str]]]:
+    """Return the partitions that have several files below a size, as filters."""
+    files: Any = library("pyarrow", "lake").table(table.get_add_actions(flatten=False))
+    small: dict[tuple[tuple[str, str, str], ...], int] = {}
+    for partition, bytes in zip(files["partition"].to_pylist(), files["size_bytes"].to_pylist(), strict=True):
+        parts = tuple((name, "=", str(value)) for name, value in partition.items())
+        small[parts] = small.get(parts, 0) + (bytes < size)
+    return [list(parts) for parts, count in small.items() if count > 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +18,8 @@ from ensue.lake.seeing import rows, seeing
 from ensue.lake.table import Compacted, Table
 from ensue.lake.typed import view_name
 
-Contents = Literal["integration", "everything"]
-"""What is collected: the events that services publish, or all that the log of one service holds."""
+Contents = Literal["integration", "everything", "received"]
+"""What is collected: what services publish, read from their logs; all that their logs hold; what came by brokers."""
 SIZE = 128 * 1024 * 1024
 """Bytes of a file after compaction."""
 _CONTENTS = "ensue.contents"
@@ -67,7 +67,7 @@ class Lake:
     # --- asking
 
     @contextmanager
-    def connect(self) -> Iterator[Any]:
+    def connect(self) -> Generator[Any]:
         """Lend a DuckDB connection that sees the table `events`, and a view for each type of event.
 
         The view of a type whose class was known to the collector has its fields as columns; others have the payload.
@@ -124,7 +124,8 @@ class Lake:
         if count > 1:
             conditions.append(f"hash(coalesce(key, id)) % {int(count)} = {int(number)}")
         self.require()
-        order = "coalesce(key, id), sequence" if by_key else "sequence"
+        by_position = "coalesce(position, sequence)"  # but for what came by brokers, as the sequence
+        order = f"coalesce(key, id), {by_position}" if by_key else by_position
         asked = f"select {COLUMNS_BACK} from events where {' and '.join(conditions)} order by {order}"
         with seeing(events=self.events.data()) as connection:
             for batch in connection.sql(asked, params=values).to_arrow_reader(_BATCH):
@@ -144,7 +145,7 @@ class Lake:
         `compare`.
         """
         self.require()
-        return check(self.events)
+        return check(self.events, in_order=self.contents != "received")
 
     def compact(self, size: int = SIZE) -> dict[str, Compacted]:
         """Put small files together, sorted, into files of about so many bytes; return what was done, by table.
@@ -184,4 +185,8 @@ class Lake:
         return ids
 
 
-_SAID = {"integration": "what services publish", "everything": "all that the log of a service holds"}
+_SAID = {
+    "integration": "what services publish, read from their logs",
+    "everything": "all that the logs of services hold",
+    "received": "what came by brokers",
+}

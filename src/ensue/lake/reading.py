@@ -122,10 +122,8 @@ class LakeLog(Log):
 
 def _beyond(selection: Selection) -> bool:
     """Tell whether it asks for what only the log's indexes can find."""
-    return not (
-        selection.since is selection.before is selection.stream is selection.correlation_id is selection.id is None
-        and not selection.kinds
-    )
+    others = (selection.since, selection.before, selection.stream, selection.correlation_id, selection.id)
+    return bool(selection.kinds) or any(each is not None for each in others)
 
 
 class _Stream:

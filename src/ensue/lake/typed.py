@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -18,13 +18,11 @@ from msgspec import inspect
 
 from ensue.errors import Overtaken
 from ensue.events import Event, find_class
+from ensue.lake.address import Address
 from ensue.lake.columns import MOMENT
 from ensue.lake.libraries import compute, pa
 from ensue.lake.seeing import rows, seeing
 from ensue.lake.table import Checkpoint, Table
-
-if TYPE_CHECKING:
-    from ensue.lake.lake import Lake
 
 _AROUND: Any = pa.schema(
     [
@@ -148,7 +146,7 @@ def rows_of_type(cls: type[Event], schema: Any, events: Any) -> Any:
         field = name if name not in (*(f"{each}_" for each in _AROUND.names), f"{_MISFITS}_") else name[:-1]
         values: list[Any] = []
         for payload, wrong in zip(payloads, misfits, strict=True):
-            value = payload.get(field) if isinstance(payload, dict) else None
+            value = cast("dict[str, Any]", payload).get(field) if isinstance(payload, dict) else None
             try:
                 values.append(None if value is None else convert(value))
             except (ValueError, TypeError):
@@ -168,8 +166,9 @@ def schema_of(cls: type[Event]) -> Any:
 class Typing:
     """Fills the tables of single types, for one source."""
 
-    def __init__(self, lake: Lake, source: str) -> None:
-        self._lake = lake
+    def __init__(self, address: Address, source: str) -> None:
+        self._address = address
+        self._events = address.table("events")
         self._source = source
         self._tables: dict[str, tuple[Table, type[Event], Any]] = {}
 
@@ -208,7 +207,7 @@ class Typing:
             cls = find_class(type)
             if cls is None:
                 return None
-            table, schema = self._lake.address.table(view_name(type)), schema_of(cls)
+            table, schema = self._address.table(view_name(type)), schema_of(cls)
             if not table.exists():
                 table.create(schema, ("date",), {"ensue.type": type})
             self._tables[type] = (table, cls, schema)
@@ -218,14 +217,14 @@ class Typing:
         asked = (
             "select type, max(sequence) from events where source = $source and erased_at is null group by 1 order by 1"
         )
-        return [(type, last) for type, last in rows(asked, {"source": self._source}, events=self._lake.events.data())]
+        return [(type, last) for type, last in rows(asked, {"source": self._source}, events=self._events.data())]
 
     def _behind(self, type: str, sequence: int) -> Iterator[Any]:
         asked = (
             f"select type, {', '.join(_NEEDED)} from events where source = $source and type = $type "
             "and sequence > $sequence and erased_at is null order by sequence"
         )
-        with seeing(events=self._lake.events.data()) as connection:
+        with seeing(events=self._events.data()) as connection:
             about = {"source": self._source, "type": type, "sequence": sequence}
             for batch in connection.sql(asked, params=about).to_arrow_reader(_BATCH):
                 yield pa.Table.from_batches([batch])
