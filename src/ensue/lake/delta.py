@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from ensue.errors import LakeError, Overtaken
-from ensue.lake.erasing import TOMBSTONE
+from ensue.lake.erasing import STATISTICS, TOMBSTONE
 from ensue.lake.libraries import library
 from ensue.lake.table import Checkpoint, Compacted
 
@@ -31,12 +31,13 @@ class DeltaTable:
         return self._loaded is not None or bool(_delta.DeltaTable.is_deltatable(self._uri))
 
     def create(self, schema: Any, partitions: Sequence[str], properties: dict[str, str]) -> None:
+        kept = ",".join(name for name in schema.names if name in STATISTICS)
         _delta.DeltaTable.create(
             self._uri,
             _delta.Schema.from_arrow(schema),
             mode="ignore",
             partition_by=list(partitions),
-            configuration=properties,
+            configuration={**properties, "delta.dataSkippingStatsColumns": kept},
             raise_if_key_not_exists=False,  # the properties are ours
         )
 

@@ -10,6 +10,11 @@ from ensue.lake.libraries import compute, pa
 TOMBSTONE = ("stream", "key", "actor", "headers", "payload", "correlation_id", "causation_id", "traceparent")
 """The columns of an event that are emptied when it is erased."""
 
+STATISTICS = ("source", "sequence", "position", "id", "recorded_at")
+"""The columns of which formats may keep the smallest and largest values in their metadata, which outlive the files: none
+of those that are emptied.
+"""
+
 
 def without(rows: Any, ids: Any, at: datetime) -> Any:
     """Return rows with those of these ids emptied, or, in a table of one type, left out."""

@@ -6,6 +6,7 @@ again. pyiceberg's own retries would commit old checkpoints on top of new ones: 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date, datetime
@@ -16,8 +17,8 @@ from typing import Any
 import msgspec
 
 from ensue.errors import LakeError, Overtaken
-from ensue.lake.erasing import without
-from ensue.lake.libraries import compute, datasets, filesystems, library, pa
+from ensue.lake.erasing import STATISTICS, without
+from ensue.lake.libraries import compute, datasets, library, pa
 from ensue.lake.table import Checkpoint, Compacted
 
 _catalogs: Any = library("pyiceberg.catalog", "iceberg")
@@ -37,7 +38,10 @@ def catalog_of(place: str, options: dict[str, str]) -> Any:
 
 @lru_cache(maxsize=16)
 def _catalog(place: str, options: tuple[tuple[str, str], ...]) -> Any:
-    given = dict(options)
+    given = {"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"}
+    if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
+        given["s3.endpoint"] = endpoint
+    given |= dict(options)
     if place.startswith(("http://", "https://")):
         catalog = _catalogs.load_catalog("ensue", type="rest", uri=place, **given)
     else:
@@ -75,8 +79,10 @@ class IcebergTable:
         return bool(self._catalog.table_exists(self._name))
 
     def create(self, schema: Any, partitions: Sequence[str], properties: dict[str, str]) -> None:
+        kept = {f"write.metadata.metrics.column.{name}": "full" for name in schema.names if name in STATISTICS}
+        wanted = {**properties, **kept, "write.metadata.metrics.default": "none"}
         try:
-            with self._catalog.create_table_transaction(self._name, schema=schema, properties=properties) as change:
+            with self._catalog.create_table_transaction(self._name, schema=schema, properties=wanted) as change:
                 with change.update_spec() as spec:
                     for each in partitions:
                         spec.add_identity(each)
@@ -105,12 +111,12 @@ class IcebergTable:
         table = self._load()
         schema = table.schema().as_arrow()
         plain = pa.schema([pa.field(each.name, _small(each.type), each.nullable) for each in schema])
-        files = [task.file.file_path for task in table.scan().plan_files()]
+        files = [table.io.parse_location(task.file.file_path) for task in table.scan().plan_files()]
         if not files:
             return datasets.dataset(pa.Table.from_batches([], plain))
-        system, _ = filesystems.FileSystem.from_uri(files[0])
-        paths = [filesystems.FileSystem.from_uri(each)[1] for each in files]
-        return datasets.dataset(paths, schema=plain, format="parquet", filesystem=system)
+        scheme, host, _ = files[0]
+        system = table.io.fs_by_scheme(scheme, host)
+        return datasets.dataset([path for _, _, path in files], schema=plain, format="parquet", filesystem=system)
 
     def compact(self, size: int) -> Compacted:
         before = after = 0

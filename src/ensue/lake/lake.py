@@ -165,15 +165,9 @@ class Lake:
         what was erased are deleted, and with them older versions of the tables.
         """
         self.require()
-        if field is None:
-            condition = "key = $subject or stream = $subject"
-        else:
-            path = "".join('."{}"'.format(part.replace('"', "")) for part in field.split("."))
-            condition = f"payload is not null and json_extract_string(payload, '${path}') = $subject".replace(
-                "'$.", "'$."
-            )
-        values = {"subject": subject}
+        condition, values = "key = $subject or stream = $subject", {"subject": subject}
         if field is not None:
+            condition = "json_extract_string(payload, $path) = $subject"
             values["path"] = "$" + "".join('."{}"'.format(part.replace('"', "")) for part in field.split("."))
         asked = f"select id from events where erased_at is null and ({condition}) order by source, sequence"
         ids = [id for (id,) in rows(asked, values, events=self.events.data())]
