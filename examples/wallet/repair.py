@@ -12,6 +12,7 @@ import os
 import random
 import time
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from ensue import App, Recorded
@@ -49,7 +50,19 @@ def release(url: str, *, version: int, fee: Decimal) -> tuple[App, Repository[Wa
             (recorded.key, int(change * 100)),
         )
 
+    app.fold("shown_balances")(partial(_folded_balance, fee=fee))
     return app, app.repository(Wallet)
+
+
+def _folded_balance(
+    row: dict[str, Any] | None,
+    event: MoneyDeposited | MoneyWithdrawn,
+    recorded: Recorded[MoneyDeposited | MoneyWithdrawn],
+    fee: Decimal,
+) -> dict[str, Any]:
+    """Make of the events what the projection makes of them, without a database: for the workers of a cluster."""
+    change = event.amount if isinstance(event, MoneyDeposited) else -event.amount - fee
+    return {"wallet": recorded.key, "cents": (row["cents"] if row else 0) + int(change * 100)}
 
 
 def use(wallets: Repository[Wallet], times: int, dice: random.Random) -> None:

@@ -195,7 +195,7 @@ def chores(log: Log, declarations: Declarations) -> list[Chore]:
         found.append(ticking(log, schedules))
     if declarations.sealer is not None:
         found.append(signing(log, declarations.sealer, declarations.bell))
-    return found
+    return [*found, *declarations.chores]
 
 
 def recorded(manager: ProcessManager) -> tuple[type[Event], ...]:

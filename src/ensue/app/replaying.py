@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -92,6 +92,11 @@ class Replays:
         return found
 
     # --- looking
+
+    def position_at(self, moment: datetime) -> int:
+        """Return the first position of what was recorded at a moment or later."""
+        found: int = self._read(self._log.position_at(moment))
+        return found
 
     def builds(self, projection: str | None = None) -> list[BuildStanding]:
         """Return the builds of one projection, or of all, and how far each is."""

@@ -26,6 +26,7 @@ from ensue.handlers.projections.switching import (
     reach,
     switch,
 )
+from ensue.handlers.projections.tables import tables_of
 
 __all__ = [
     "NotThere",
@@ -53,4 +54,5 @@ __all__ = [
     "resolve",
     "subscription_of",
     "table_names",
+    "tables_of",
 ]
