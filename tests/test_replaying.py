@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from ensue import App, errors
+from ensue.handlers.projections import Reach
+from ensue.subscriptions.declared import slot_of
 from tests.patience import until
 from tests.test_projections import ADD, SET_UP, SOON, TABLE, Closed, Paid, app, declare, mark, record, rows, url
 
@@ -150,6 +152,28 @@ async def test_keys_are_repaired_in_place_while_others_go_on(app: App) -> None:
         assert 20 <= events <= 22
         await until(lambda: rows(app)[2:4] == [("o1", 110, 11), ("o2", 110, 11)])
     assert [each for each in rows(app) if each[0] not in ("o1", "o2", "last")] == [ROWS[0], *ROWS[3:]]
+
+
+async def test_what_was_done_before_the_parts_were_cut_anew_is_repaired_too(app: App) -> None:
+    """Two parts that have come to different places become one, which begins where the slower one was."""
+    declare(app, clear=clear, partitions=2)
+    app.migrate()
+    fill(app)
+    await caught_up(app)
+    low, high = (next(f"o{n}" for n in range(10) if (slot_of(f"o{n}") < 32768) is below) for below in (True, False))
+    position = record(app, Paid(owner=high, amount=10)).position
+    async with app.running(lease=1.0):
+        await until(lambda: (high, 110, 11) in rows(app))
+    (standing,) = app.replays.builds()
+    with app.transaction() as connection:  # as if nobody had got round to note that it is further
+        prefix = f"{app.log.place.schema}{'.' if mark(app) == '%s' else '_'}"
+        sql = f"update {prefix}partitions set checkpoint = {position - 1} where first_slot = 0"
+        connection.execute(sql)
+    app.operations.repartition("balances", 1, actor="me", reason="fewer machines")
+    assert app.replays.builds()[0].reach == Reach(position - 1, position, 0, 0)
+    for key, amount, changes in ((low, 100, 10), (high, 110, 11)):
+        assert await app.replays.repair(standing.build, [key]) == changes
+        assert (key, amount, changes) in rows(app)
 
 
 async def test_a_copy_is_repaired_from_a_moment_on_and_switched(app: App) -> None:

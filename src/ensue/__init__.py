@@ -16,6 +16,7 @@ from ensue.events import (
     upcast,
 )
 from ensue.handlers.processes import Process, moves, starts
+from ensue.handlers.projections.classes import Projection, applies
 from ensue.handlers.timers import Timer
 from ensue.log import ANY, NO_STREAM
 from ensue.subscriptions import Backoff, Delivery, Done, Hold, Park, Retry
@@ -37,12 +38,14 @@ __all__ = [
     "Park",
     "PastEvent",
     "Process",
+    "Projection",
     "Receipt",
     "Recorded",
     "Retry",
     "Snapshots",
     "SourcedEvent",
     "Timer",
+    "applies",
     "context",
     "errors",
     "evolves",

@@ -84,6 +84,10 @@ class Replays:
     def _change(self, steps: Steps[Any]) -> Any:
         return self._read(self._log.transaction(steps))
 
+    async def _change_async(self, steps: Steps[Any]) -> Any:
+        """As `_change`, without holding up the event loop: who has the lock of SQLite's file may need it to go on."""
+        return await self._log.own.run_async(self._log.transaction(steps))
+
     def _projection(self, name: str) -> Projection:
         found = self._declarations.projections.get(name)
         if found is None:
@@ -260,7 +264,7 @@ class Replays:
             )
         await self._log.own.run_async(refuse_if_pruned(self._log, declared))
         repair = Repair(self._log, declared, build, self._declarations.cursor(self._log, build).types)
-        self._audit(build.cursor, f"repair {len(keys)} keys", actor, reason)
+        await self._audit(build.cursor, f"repair {len(keys)} keys", actor, reason)
         events = 0
         for number, key in enumerate(keys, 1):
             try:
@@ -377,13 +381,13 @@ class Replays:
                 progress(max(0, min(rows[0][0], goal) - since), goal - since)
             return bool(rows) and rows[0][0] >= goal
 
-        self._audit(subscription, f"replay with effects from {since} to {goal}", actor, reason)
+        await self._audit(subscription, f"replay with effects from {since} to {goal}", actor, reason)
         await self._work(cursor, done, 5.0)
-        self._change(_forget(self._log, cursor.name))
+        await self._change_async(_forget(self._log, cursor.name))
         return called
 
-    def _audit(self, name: str, action: str, actor: str, reason: str) -> None:
-        self._change(_audit(self._log, name, action, actor, reason))
+    async def _audit(self, name: str, action: str, actor: str, reason: str) -> None:
+        await self._change_async(_audit(self._log, name, action, actor, reason))
 
 
 def _reached(log: Log, name: str) -> Steps[Any]:

@@ -16,10 +16,12 @@ from ensue.subscriptions.declared import (
 )
 from ensue.subscriptions.failing import Failure
 from ensue.subscriptions.outcomes import Backoff, Delivery, Done, Hold, Outcome, Park, Retry, seconds
+from ensue.subscriptions.parking import GOES_ON
 from ensue.subscriptions.registering import pause, register, repartition, retire
 from ensue.subscriptions.worker import Worker
 
 __all__ = [
+    "GOES_ON",
     "Applies",
     "Backoff",
     "Beside",

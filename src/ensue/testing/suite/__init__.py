@@ -21,6 +21,7 @@ from ensue.testing.suite import (
     refusing,
     ruling,
     streams,
+    tables,
     within,
 )
 from ensue.testing.suite.case import (
@@ -51,6 +52,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = tuple(
         describing,
         reading,
         refusing,
+        tables,
         migrating,
     )
     for behaviour in behaviours_of(vars(room))
