@@ -273,3 +273,84 @@ async def test_what_was_pruned_cannot_be_built_or_repaired(app: App) -> None:
     with pytest.raises(errors.ProjectionError, match="have been pruned"):
         app.replays.begin("balances")
     assert rows(app)[1:] == ROWS
+
+
+async def test_rows_that_one_build_has_more_often_are_told(app: App) -> None:
+    """Nothing says that they are different: the same rows, as many in all, but not each as often."""
+
+    @app.projection(Paid, tables="entries", set_up="create table entries (owner text, amount bigint)", retry=SOON)
+    def entries(event: Paid, db: Any) -> None:
+        db.execute(f"insert into entries values ({mark(app)}, {mark(app)})", (event.owner, event.amount))
+
+    app.migrate()
+    record(app, *(Paid(owner=owner, amount=1) for owner in ("a", "a", "b", "%s")))
+    await app.replays.build(build := app.replays.begin("entries"))
+    async with app.running(lease=1.0):
+        await app.wait_async(record(app, Paid(owner="c", amount=1)), "entries", timeout=20)
+        await app.replays.build(build)
+    same = app.replays.compare("entries").tables[0]
+    assert same.same
+    assert same.live_checksum == same.new_checksum != "0"
+    with app.transaction() as connection:
+        connection.execute("delete from entries where owner = 'a'")
+        connection.execute("insert into entries values ('a', 1)")
+        connection.execute("insert into entries values ('b', 1)")
+    found = app.replays.compare("entries").tables[0]
+    assert not found.same
+    assert (found.live_rows, found.new_rows) == (5, 5)
+    assert found.live_checksum != found.new_checksum
+    assert (found.only_live, found.sample_live) == (2, (("a", "1"), ("b", "1")))
+    assert (found.only_new, found.sample_new) == (2, (("a", "1"), ("b", "1")))
+
+
+async def test_a_change_that_only_adds_begins_with_the_live_rows(app: App) -> None:
+    """And goes on from where they are, with what is set aside there."""
+    declare(app)
+    app.migrate()
+    fill(app)
+    await caught_up(app)
+    set_up = SET_UP.replace("changes bigint not null", "changes bigint not null, note text default 'none'")
+    after = newer(app, set_up=set_up)
+    build = after.replays.begin("balances", copied=True)
+    live, copied = (each.reach for each in app.replays.builds())
+    assert live == copied
+    fill(app)
+    await after.replays.build(build)
+    await caught_up(app)
+    await after.replays.build(build)
+    assert after.replays.compare("balances").same
+    after.replays.switch("balances", actor="me", reason="it has notes")
+    assert rows(app, "select distinct note from balances") == [("none",)]
+    assert rows(app)[1:] == [(f"o{n}", 200, 20) for n in range(10)]
+
+
+async def test_a_copy_that_cannot_be_right_is_refused(app: App) -> None:
+    declare(app)
+    app.migrate()
+    fill(app)
+    record(app, Closed(owner="o1"))
+    await caught_up(app)
+    place, add = app.log.place, ADD.format(mark(app))
+
+    def release(*types: Any, tables: Any = TABLE, set_up: str = SET_UP) -> App:
+        found = App(place.app, place.url, schema=place.schema)
+
+        @found.projection(*types, name="balances", tables=tables, set_up=set_up, version=2)
+        def balances(event: Any, db: Any) -> None:
+            db.execute(add, (event.owner, 1))
+
+        return found
+
+    more = SET_UP + "create table notes (owner text primary key);"
+    narrow = "create table balances (owner text primary key, amount bigint not null)"
+    strict = SET_UP.replace("changes bigint", "note text not null, changes bigint")
+    for wrong, why in (
+        (release(Paid, Closed), "has not applied test.projections.closed"),
+        (release(Closed), "has applied test.projections.paid|has not applied test.projections.closed"),
+        (release(Paid, tables=(TABLE, "notes"), set_up=more), "that one has no table notes"),
+        (release(Paid, set_up=narrow), "its table 'balances' has no changes"),
+        (release(Paid, set_up=strict), "its table 'balances' does not take the rows"),
+    ):
+        with pytest.raises(errors.ProjectionError, match=why):
+            wrong.replays.begin("balances", copied=True)
+    assert [each.build.number for each in app.replays.builds()] == [1]

@@ -140,8 +140,10 @@ class Replays:
     def begin(self, projection: str, *, copied: bool = False, partitions: int | None = None) -> Build:
         """Make a build beside the live one, or find the one that was begun and not finished; it is not built yet.
 
-        `copied`: it begins with what the live one holds, for keys of it to be repaired, instead of with nothing.
-        Raises `UnknownName`; `ProjectionError` if nothing is live yet, `DeclarationError` if tables cannot be made.
+        `copied`: it begins with what the live one holds, and where that is, instead of with nothing: for keys of it to
+        be repaired, or for a change that leaves right what is there. Raises `UnknownName`; `DeclarationError` if tables
+        cannot be made; `ProjectionError` if nothing is live yet, and for a copy that cannot be right: if tables,
+        columns or events have no counterpart.
         """
         declared = self._projection(projection)
 
