@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 
 from ensue.errors import DeclarationError
 from ensue.events import Event, Written, fault_in, write, written_again
 from ensue.log import Log, Steps
-from ensue.subscriptions import seconds
+from ensue.subscriptions import When, seconds
 
 _json = msgspec.json.Encoder().encode
-
-When = float | timedelta | str | datetime
-"""Seconds, a duration such as "3d", or a moment."""
 
 
 class Timer(msgspec.Struct, frozen=True, kw_only=True):
