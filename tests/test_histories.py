@@ -33,7 +33,7 @@ from ensue.errors import Permanent
 from ensue.subscriptions.operating import Filter
 from ensue.subscriptions.parking import GOES_ON
 
-HISTORIES = int(os.environ.get("ENSUE_TEST_HISTORIES", "6"))
+HISTORIES = int(os.environ.get("ENSUE_TEST_HISTORIES", "4"))
 """How many for each database and each colour."""
 
 OWNERS = tuple(f"o{n}" for n in range(6))
