@@ -30,7 +30,7 @@ from ensue.handlers import (
 )
 from ensue.handlers.processes import ProcessManager
 from ensue.handlers.projections import Build, Projection, resolve, subscription_of
-from ensue.handlers.timers import Alarm, Schedule
+from ensue.handlers.timers import Alarm, Schedule, Timers
 from ensue.log import Log, Steps
 from ensue.seals import Bell, Sealer
 from ensue.subscriptions import Backoff, Chore, Cursors, Start, Subscription
@@ -343,7 +343,8 @@ class Declaring(Declares):
                 f"subscription {name!r}: there is no option {', '.join(unknown)}; "
                 f"there are name, {', '.join(sorted(Options.__optional_keys__))}"
             )
-        self.declarations.subscribe(reaction(handle, types, name=name, **options))
+        timers = Timers(self._log, self.declarations.alarm, self.declarations.guards.check_timer)
+        self.declarations.subscribe(reaction(handle, types, name=name, timers=timers, **options))
         self.declarations.handlers.append(Handler(name, how, types, function, self._module, makes))
 
     @overload

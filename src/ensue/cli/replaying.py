@@ -65,6 +65,12 @@ def replay(
     shadow: Annotated[
         bool, typer.Option("--shadow", help="Build beside the live tables, which stay as they are until you switch.")
     ] = False,
+    from_live: Annotated[
+        bool,
+        typer.Option(
+            "--from-live", help="Begin the build with a copy of the live tables: for a change that leaves them right."
+        ),
+    ] = False,
     since: Annotated[
         str | None,
         typer.Option(
@@ -116,6 +122,9 @@ def replay(
     reach the outside, because a projection reaches nothing. Ctrl-C breaks it off; the same command goes on with it.
     Then look at `ensue projection compare`, and switch with `ensue projection switch`.
 
+    --from-live begins with a copy of the live tables instead, and goes on from where they are. It is right if the new
+    code would have made the same rows of all events so far; where it cannot be, it is refused.
+
     --key and --since repair: the rows of those keys, or of all that got an event since, are cleared, and all events of
     these keys applied again, each key in one transaction. With --shadow that happens in a copy.
 
@@ -144,7 +153,9 @@ def replay(
                 f"all of {name!r} is built beside the live tables, so that readers never see half of it: say --shadow; "
                 "or say which keys to repair, with --since or --key"
             )
-        _build(target, replays, name, jobs, engine, dry_run=dry_run, json=json)
+        _build(target, replays, name, jobs, engine, from_live=from_live, dry_run=dry_run, json=json)
+    elif from_live:
+        raise TargetError("--key and --since repair, with --shadow in a copy of the live tables: leave --from-live out")
     else:
         _repair(
             target, replays, name, positions, type, key, who, reason, shadow=shadow, dry_run=dry_run, yes=yes, json=json
@@ -155,13 +166,25 @@ def replay(
 
 
 def _build(
-    target: Target, replays: Replays, name: str, jobs: int, engine: str | None, *, dry_run: bool, json: bool
+    target: Target,
+    replays: Replays,
+    name: str,
+    jobs: int,
+    engine: str | None,
+    *,
+    from_live: bool,
+    dry_run: bool,
+    json: bool,
 ) -> None:
+    there = replays.builds(name)
     if dry_run:
-        (live,) = [each for each in target.app.replays.builds(name) if each.build.state == "live"]
-        say(f"would build {name} anew, beside build {live.build.number}, from {count(live.head, 'position')}")
+        (live,) = [each for each in there if each.build.state == "live"]
+        how = "from its rows" if from_live else f"from {count(live.head, 'position')}"
+        say(f"would build {name} anew, beside build {live.build.number}, {how}")
         return
-    build = replays.begin(name, partitions=jobs if jobs > 1 else None)
+    build = replays.begin(name, copied=from_live, partitions=jobs if jobs > 1 else None)
+    if from_live and build in [each.build for each in there]:
+        note(f"Build {build.number} was begun before; it goes on as it was begun. To begin anew, drop it first.")
     began = time.monotonic()
     if engine is not None:
         _spread(replays, build, engine)
