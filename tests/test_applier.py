@@ -281,13 +281,11 @@ class Trial:
         found: Place | None = self.database.commit(partition_at(self.database.log, lease))
         return found
 
-    async def apply(
-        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], *, careful: bool
-    ) -> None:
+    async def apply(self, rows: Sequence[Recorded[Any]], progress: Callable[[], Steps[None]], *, careful: bool) -> None:
         late: NotApplied | None = None
-        for index, delivery in enumerate(deliveries):
-            await self.turn(self.plans[delivery.position].turns)
-            refused = self.answer(delivery.position)
+        for index, row in enumerate(rows):
+            await self.turn(self.plans[row.position].turns)
+            refused = self.answer(row.position)
             if isinstance(refused, str) and not careful:  # it is said later, and not of which it was
                 late = late or NotApplied(None, Failure(ValueError(refused)))
             elif refused is not None:
@@ -299,7 +297,7 @@ class Trial:
         trouble = self.trouble.pop() if self.trouble else ""
         if trouble == "before":
             raise DatabaseUnavailable("the connection was lost")
-        self.database.commit(progress(), [delivery.recorded for delivery in deliveries])
+        self.database.commit(progress(), list(rows))
         await self.turn(self.random.randrange(2))  # the answer is on its way: who is cancelled here does not know
         if trouble == "behind":
             raise DatabaseUnavailable("the connection was lost, and the answer with it")

@@ -29,10 +29,12 @@ class LakeReplays(Replays):
         """The log, with its past from the lake."""
         super().__init__(self.past, declarations)
 
-    def begin(self, projection: str, *, copied: bool = False, partitions: int | None = None) -> Build:
+    def begin(
+        self, projection: str, *, copied: bool = False, partitions: int | None = None, actor: str = "", reason: str = ""
+    ) -> Build:
         """As of `Replays`. Raises `LakeError` if the lake lacks events of which the projection is made."""
         self.past.confirm([name for each in self._projection(projection).types for name in stored_types(each)])
-        return super().begin(projection, copied=copied, partitions=partitions)
+        return super().begin(projection, copied=copied, partitions=partitions, actor=actor, reason=reason)
 
     def touched(self, projection: str, *, since: int, until: int | None = None, types: Sequence[str] = ()) -> list[str]:
         """Return the keys of which the projection got events behind a position, in their order."""
