@@ -33,6 +33,7 @@ GROUPS = {
     "l": "aggregate_snapshots",
     "m": "relaying",
     "n": "projecting",
+    "o": "lake",
 }
 
 
