@@ -17,8 +17,8 @@ import pytest
 from ensue import App
 from ensue.lake import Lake, compare, source_of
 
-KILLS = int(os.environ.get("ENSUE_TEST_LAKE_KILLS", "3"))
-EVENTS = int(os.environ.get("ENSUE_TEST_LAKE_EVENTS", "2400"))
+KILLS = int(os.environ.get("ENSUE_TEST_LAKE_KILLS", "2"))
+EVENTS = int(os.environ.get("ENSUE_TEST_LAKE_EVENTS", "1800"))
 SERVICES = ("lake_orders", "lake_stock", "lake_billing")
 
 

@@ -11,9 +11,7 @@ TOMBSTONE = ("stream", "key", "actor", "headers", "payload", "correlation_id", "
 """The columns of an event that are emptied when it is erased."""
 
 STATISTICS = ("source", "sequence", "position", "id", "recorded_at")
-"""The columns of which formats may keep the smallest and largest values in their metadata, which outlive the files: none
-of those that are emptied.
-"""
+"""The columns of which a format may keep the smallest and largest values: its metadata outlives the files."""
 
 
 def without(rows: Any, ids: Any, at: datetime) -> Any:
