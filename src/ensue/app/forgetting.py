@@ -55,6 +55,8 @@ class Forgetting:
 
     def _declared(self) -> Iterator[tuple[str, str, set[str]]]:
         for each in self.declarations.handlers:
+            for event in each.types:
+                event.__structure__.look()
             yield each.how, each.name, {event.__type__ for event in each.types if is_personal(event.__type__)}
 
     def _check_keys(self) -> None:
