@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -243,3 +246,30 @@ async def test_over_a_broker_and_an_inbox(app: App, spans: Spans, schema: str) -
     recorded = id_of(spans.one("record test.tracing.told.v1"))
     for name in ("publish", "receive", "process"):
         assert parent(spans.one(f"{name} test.tracing.told.v1")) == recorded, name
+
+
+@pytest.mark.parametrize("observed", [False, True])
+async def test_when_nobody_is_told_nothing_is_prepared_for_it(tmp_path: Path, spans: Spans, observed: bool) -> None:
+    """Count the calls of what is there for observers, in all threads, while an event is recorded and handled."""
+    app = App("off", f"sqlite:///{tmp_path / 'log.db'}", migrate=True)
+    done: list[Asked] = []
+    app.on(Asked, name="note", start="beginning")(done.append)
+    if observed:
+        trace_with(app, spans.provider)
+    seen: list[str] = []
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        where = frame.f_code.co_filename
+        if event == "call" and where.endswith(("observer.py", "witnessing.py", "opentelemetry/tracing.py")):
+            seen.append(where)
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        async with app.running():
+            record(app, Asked(who="ada"))
+            await until(lambda: done)
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    assert bool(seen) is observed
