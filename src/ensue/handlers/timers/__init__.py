@@ -2,7 +2,7 @@
 
 from ensue.handlers.timers.alarm import Alarm
 from ensue.handlers.timers.firing import firing
-from ensue.handlers.timers.schedules import Schedule, Scheduled, Ticking, missed, ticking
+from ensue.handlers.timers.schedules import Schedule, Scheduled, Ticking, ticking
 from ensue.handlers.timers.setting import Setting, Timer, When, drop_timers, set_timers, setting, timers_of
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "When",
     "drop_timers",
     "firing",
-    "missed",
     "set_timers",
     "setting",
     "ticking",
