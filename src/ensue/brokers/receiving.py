@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ensue.brokers.broker import Broker, Consumer, Incoming, partition_topic
-from ensue.brokers.inbox import Inbox, forget, seen_message
+from ensue.brokers.inbox import Inbox, forget
 from ensue.brokers.messages import Received, read
+from ensue.brokers.witnessing import taking_in
 from ensue.errors import BrokerError, DeclarationError, EnsueError
-from ensue.events import DONE
 from ensue.log import Log
 from ensue.subscriptions import edges
 
@@ -139,20 +139,12 @@ class Line:
                 raise
             return  # it was told to stop: what was on its way is not acknowledged, and goes to the next reader
         if messages:
-            await self._take([self._read(each) for each in messages])
+            received = [self._read(each) for each in messages]
+            with taking_in(self._log, self._inbox.name, self._source.broker.protocol, received):
+                await self._inbox.take(received)
             await consumer.acknowledge(messages)
         if time.monotonic() - self._forgotten_at > _FORGET_EVERY:
             await self._forget()
-
-    async def _take(self, messages: list[Received]) -> None:
-        observer = self._log.observer
-        if observer is None:
-            await self._inbox.take(messages)
-            return
-        system = self._source.broker.protocol
-        with observer.receive(self._inbox.name, system, [seen_message(each) for each in messages]) as act:
-            await self._inbox.take(messages)
-            act.end([DONE] * len(messages))
 
     async def _fetch(self) -> tuple[Consumer, list[Incoming]]:
         """Fetch, from a consumer that is opened if need be."""
