@@ -81,7 +81,7 @@ def test_the_sentence_names_the_worst_and_the_button(shop: Bookshop) -> None:
         )
         eventually(lambda: not shop.app.operations.standings()[4].dead)
         pulse.forget()
-        assert eventually(lambda: (pulse.forget(), judge(pulse.beat()))[1].level == "well")
+        eventually(lambda: judge(Pulse(shop.app).beat()).level == "well")
 
 
 def test_a_fault_has_a_trend(shop: Bookshop) -> None:
