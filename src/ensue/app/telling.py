@@ -48,9 +48,9 @@ def read_moment(text: str) -> datetime | None:
         pass
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

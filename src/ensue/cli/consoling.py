@@ -49,6 +49,8 @@ def console(
     except ImportError as error:
         raise TargetError(f"the console needs more packages ({error.name}): pip install 'ensue[console]'") from error
     found = find_log(target)
+    if pending := found.app.operations.pending_migrations():
+        raise TargetError(f"migrations are not applied: {', '.join(pending)}; apply them: {found.command('migrate')}")
     access = None if tokens is None else Tokens.read(tokens)
     made = Console(found.app, access=access, also=[find_log(each).app for each in also or ()])
     check(made, host)

@@ -38,7 +38,7 @@ class Target:
         """Return a command about this application, to be typed as it is."""
         if not self.explicit:
             return shlex.join(["ensue", *words])
-        named = [self.spec] if words[0] in ("run", "migrate", "map", "contracts") else ["--app", self.spec]
+        named = [self.spec] if words[0] in ("run", "console", "migrate", "map", "contracts") else ["--app", self.spec]
         return shlex.join(["ensue", *words, *named])
 
 

@@ -104,7 +104,10 @@ class Console:
     async def _form(self, request: Request) -> dict[str, str]:
         check_origin(request)
         body = await body_of(request)
-        pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000)
+        try:
+            pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000)
+        except ValueError as error:
+            raise ConsoleRefused("a form may have a thousand fields") from error
         form = dict(pairs)
         check_form(request, form)
         form.pop(guarding.CSRF_FIELD)

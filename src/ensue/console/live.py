@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
@@ -25,6 +26,8 @@ _OUTAGE = 5.0
 """Seconds to wait while the database does not answer."""
 _QUIET = 15.0
 """Seconds after which something is sent, so that a connection that is lost is found out."""
+_LASTS = 300.0
+"""Seconds after which a browser has to ask again, and say again who it is."""
 _WATCHERS = 64
 """So many listen at once; one more is told to come back later."""
 
@@ -68,9 +71,12 @@ async def _stream(
 
     async def messages() -> AsyncIterator[str]:
         watchers.number += 1
+        until = time.monotonic() + _LASTS
         try:
             async for text in parts(visit):
                 yield text
+                if time.monotonic() > until:
+                    break
         finally:
             watchers.number -= 1
 

@@ -16,6 +16,8 @@ EVERY = 1.5
 """Seconds between two looks."""
 _RESTS = 60
 """It rests so many times as long as a look took: what it costs the database stays below two in a hundred."""
+_LONGEST = 15.0
+"""Seconds that it rests at most: a database that is slow to answer is watched all the same."""
 _KEPT = 400
 COUNTED = 20_000
 """Events of a type that are counted behind a subscription; beyond that it says "more than"."""
@@ -85,6 +87,7 @@ class Pulse:
         self._last: Beat | None = None
         self._taken = 0.0
         self._rest = EVERY
+        self._stale = False
         self.points: deque[Point] = deque(maxlen=_KEPT)
 
     @property
@@ -96,12 +99,13 @@ class Pulse:
         """Return the last look, or a new one if it is time for that. Raises what the database raises."""
         with self._lock:
             age = time.monotonic() - self._taken
-            if self._last is not None and age < self._rest:
+            if self._last is not None and age < self._rest and not self._stale:
                 return self._last
+            self._stale = False
             began = time.monotonic()
             beat = self._look(age if self._last is not None and age < _FRESH else None)
             ended = time.monotonic()
-            self._rest = max(EVERY, _RESTS * (ended - began))
+            self._rest = min(_LONGEST, max(EVERY, _RESTS * (ended - began)))
             self._last, self._taken = beat, ended
             if beat.recorded is not None and beat.handled is not None:
                 self.points.append(Point(beat.at.timestamp(), beat.recorded, beat.handled))
@@ -109,8 +113,7 @@ class Pulse:
 
     def forget(self) -> None:
         """Look anew when next asked: somebody has changed something."""
-        with self._lock:
-            self._taken = 0.0
+        self._stale = True
 
     def _look(self, elapsed: float | None) -> Beat:
         operations = self._app.operations

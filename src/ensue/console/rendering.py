@@ -131,7 +131,9 @@ def shown(text: object) -> str:
 
 def plain(value: Any) -> str:
     """Return a value of a state as people write it."""
-    return "" if value is None else value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    if value is None or isinstance(value, str):
+        return value or ""
+    return msgspec.json.encode(value).decode()
 
 
 def difference(old: str, new: str) -> list[tuple[str, str]]:

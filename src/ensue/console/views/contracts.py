@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ensue.console.rendering import plain
 from ensue.console.visits import Document, Page, Visit
 from ensue.contracts import Folder
 from ensue.contracts.asyncapi import asyncapi as document_of
@@ -12,6 +13,7 @@ from ensue.contracts.locking import by_name, compare, current_contracts
 from ensue.contracts.schemas import as_text, schema_of
 from ensue.contracts.shapes import MISSING, Contract, words
 from ensue.contracts.verdicts import verdicts
+from ensue.drawing import WORDS
 from ensue.errors import UnknownName, UnusableContract
 
 
@@ -82,7 +84,7 @@ def one(visit: Visit) -> Page:
             "schemas": [as_text(schema_of(each)) for each in versions],
             "channels": [each for each in service.publishes if each.event.__type__ in types],
             "takers": [
-                (part.name, part.how, sorted(types.intersection(part.takes)))
+                (part.name, WORDS[part.how], sorted(types.intersection(part.takes)))
                 for part in visit.app.map().parts
                 if types.intersection(part.takes)
             ],
@@ -98,7 +100,7 @@ def _told(version: Contract, name: str) -> str:
                 if field.required
                 else ", optional"
                 if field.default is MISSING
-                else f", {field.default!r} by default"
+                else f", {plain(field.default)} by default"
             )
             return f"{words(field.shape)}{needed}"
     return ""
