@@ -267,8 +267,6 @@ class Worker:
         else:
             runner = Runner(subscription, claimed, self.id, self._read, self._changed.set, self._log.observer)
         self._runners[lease] = runner
-        if claimed.parked:
-            self._due.set()
         self._catching_up[lease] = asyncio.ensure_future(
             self._patiently(f"catching up {lease.subscription}", partial(self._catch_up, runner))
         )
