@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from ensue import App, DomainEvent, Park
+from ensue.seals import SigningKey
 from ensue.subscriptions.operating import Filter
 from tests.patience import until
 from tests.servers import OwnPostgres
@@ -62,6 +63,27 @@ def test_a_role_that_prunes_needs_no_more_than_the_page_says(server: OwnPostgres
     assert [each.events for each in pruner.history.pruned()] == [1]
     with pytest.raises(psycopg.errors.InsufficientPrivilege), pruner.transaction() as connection:
         connection.execute("update ensue.events set data = '{}'")
+
+
+def test_a_role_that_works_can_seal_and_one_that_prunes_can_prune_what_is_sealed(server: OwnPostgres) -> None:
+    grants = re.search(r"```sql\n(.*?)```", (PAGE.parent / "retention.md").read_text(), re.DOTALL)
+    assert grants
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("create role shop_pruner login")
+        connection.execute(grants[1].encode())
+    worker, pruner = app(server, "shop_worker"), app(server, "shop_pruner")
+    app(server, "postgres").operations.retire("greet", actor="test", reason="it has not passed them")
+    with worker.transaction() as connection:
+        worker.record(Later(), Later(), via=connection)
+    key = SigningKey.make("permissions")
+    worker.seals.seal(key)
+    assert pruner.history.prune(datetime(2100, 1, 1, tzinfo=UTC), actor="test").events == 1
+    worker.seals.seal(key)
+    told = app(server, "shop_web").seals.verify(keys=[key.public])
+    assert (told.holds, told.pruned, told.size) == (True, 1, 3)
+    for sql in ("update ensue.seal_checkpoints set note = ''", "delete from ensue.seal_tiles"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), worker.transaction() as connection:
+            connection.execute(sql)
 
 
 async def test_a_process_that_records_and_a_worker_can_do_their_part(server: OwnPostgres) -> None:
