@@ -1,7 +1,7 @@
 """Three services that record, and collectors into one lake that are killed: for test_lake_storm.py.
 
-`python -m tests.lake_storm record URL SCHEMA NAME COUNT SEED` records, in several threads and in transactions that
-commit late or roll back; `collect URL SCHEMA NAME LAKE` collects until it is killed, and `finish` what is left.
+Services record in several threads and in transactions that commit late or roll back.
+`python -m tests.lake_storm URL SCHEMA NAME LAKE` collects until it is killed.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ class _Undo(Exception):
     pass
 
 
-def record(url: str, schema: str, name: str, count: int, seed: int) -> None:
+def record(app: App, count: int, seed: int) -> None:
     """Record so many events that stay, and some that are rolled back."""
-    app = App(name, url, schema=schema)
     shares = [count // THREADS + (number < count % THREADS) for number in range(THREADS)]
     threads = [threading.Thread(target=_record, args=(app, share, seed + n)) for n, share in enumerate(shares)]
     for each in threads:
@@ -89,15 +88,5 @@ def collect(url: str, schema: str, name: str, lake: str) -> None:
             continue
 
 
-def finish(url: str, schema: str, name: str, lake: str) -> None:
-    """Collect what is left."""
-    app = App(name, url, schema=schema)
-    Collector(app.log, Lake(lake)).collect()
-
-
 if __name__ == "__main__":
-    what, url, schema, name, *more = sys.argv[1:]
-    if what == "record":
-        record(url, schema, name, int(more[0]), int(more[1]))
-    else:
-        (collect if what == "collect" else finish)(url, schema, name, more[0])
+    collect(*sys.argv[1:])
