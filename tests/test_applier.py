@@ -371,16 +371,17 @@ class Trial:
                     applier.resume(due)
 
     def decide(self) -> None:
+        """A person says what happens with parked keys, and may say something else before that has been carried out."""
         for key, row in self.database.state.parked.items():
             step: NextStep = self.random.choice(("retry", "skip", "discard"))
-            if self.random.random() < 0.3 or row.on_its_way or (step == "retry" and row.position in self.dropped):
+            if self.random.random() < 0.3 or row.on_its_way:
                 continue
+            positions = {each.position for each in self.rows if each.key == key and each.position >= row.position}
+            self.dropped -= positions
             row.until = None
             if step == "discard":
-                row.until = self.database.state.part(slot_of(key)).reached(slot_of(key))
-                self.dropped |= {
-                    e.position for e in self.rows if e.key == key and row.position <= e.position <= row.until
-                }
+                row.until = until = self.database.state.part(slot_of(key)).reached(slot_of(key))
+                self.dropped |= {each for each in positions if each <= until}
             if step != "retry":
                 self.dropped.add(row.position)
             row.next_step, row.attempt, row.revision = step, 0, row.revision + 1

@@ -399,3 +399,27 @@ async def test_a_key_that_fails_again_before_its_release_was_saved() -> None:
     await trial.turn(9)
     await trial.drain()
     assert list(trial.done.values()) == [1, 1]
+
+
+async def test_what_queues_behind_a_key_is_handled_though_its_part_was_cut_anew() -> None:
+    """The new part begins where the slowest of the old ones was; the one with the key was further."""
+    trial = Trial([Planned("a", ("raise",), 0), Planned("a", (), 0), Planned("a", (), 0)], 0)
+    trial.feed(2)
+    await trial.turn(9)
+    trial.save()
+    reached = trial.sequence
+    assert trial.state.parked["a"].position < trial.rows[1].position <= reached
+    claimed = Claimed(
+        Lease("s", 0, SLOTS - 1, trial.state.epoch),
+        0,
+        ((0, SLOTS - 1, reached),),
+        {key: (row.position, row.revision) for key, row in trial.state.parked.items()},
+    )
+    trial.state.checkpoint = 0
+    trial.runner.abandon()
+    trial.runner = Runner(trial.runner.subscription, claimed, "w", trial.read, lambda: None)
+    await trial.look()  # before it has taken anything in
+    await trial.turn(30)
+    trial.feed(1)
+    await trial.turn(9)
+    assert list(trial.done.values()) == [1, 1, 1]
