@@ -34,8 +34,9 @@ GROUPS = {
     "m": "relaying",
     "n": "projecting",
     "o": "timers",
-    "s": "sealing",
     "p": "personal",
+    "q": "lake",
+    "s": "sealing",
 }
 
 

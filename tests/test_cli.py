@@ -45,6 +45,13 @@ LISTINGS = [
     ("dead", "skip", "--all", "--dry-run"),
     ("dead", "discard", "--all", "--dry-run"),
     ("replay", "mail", "--with-effects", "--since", "0", "--yes"),
+    ("lake", "collect", "lake"),
+    ("lake", "gather", "other", "--from", "memory://here", "--topic", "Placed.v1", "--quiet", "0.1s"),
+    ("lake", "check", "lake"),
+    ("lake", "sources", "lake"),
+    ("lake", "sql", "lake", "select count(*) from events"),
+    ("lake", "compact", "lake"),
+    ("lake", "erase", "lake", "--subject", "good", "--yes"),
     ("events", "check"),
     ("seal", "--make-key", "seal.key"),
     ("seal", "--key", "seal.key"),
@@ -116,6 +123,7 @@ def test_every_command_stands_in_the_reference(name: str) -> None:
         "ensue projection",
         "ensue keys",
         "ensue process",
+        "ensue lake",
     ), "an example"
 
 
@@ -135,9 +143,13 @@ def test_every_listing_has_json_that_parses(shop: Shop) -> None:
     shop.work_off(dead=1)
     shop.good("resume", "stock")
     for words in LISTINGS:
-        done = shop(*words, "--json", app=words[0] != "version")
+        done = shop(*words, "--json", app=not _of_no_application(words))
         for text in done.out.splitlines() if words[0] == "tail" else [done.out]:
             assert done._replace(out=text).json, words
+
+
+def _of_no_application(words: tuple[str, ...]) -> bool:
+    return words[0] == "version" or words[:2] in {("lake", each) for each in ("sources", "sql", "compact", "erase")}
 
 
 @pytest.mark.parametrize("words", [(), ("dead",)])

@@ -17,6 +17,7 @@ from ensue.events import (
 )
 from ensue.events.personal import Personal, personal
 from ensue.handlers.processes import Process, moves, starts
+from ensue.handlers.projections.classes import Projection, applies
 from ensue.handlers.timers import Timer
 from ensue.log import ANY, NO_STREAM
 from ensue.subscriptions import Backoff, Delivery, Done, Hold, Park, Retry
@@ -39,12 +40,14 @@ __all__ = [
     "PastEvent",
     "Personal",
     "Process",
+    "Projection",
     "Receipt",
     "Recorded",
     "Retry",
     "Snapshots",
     "SourcedEvent",
     "Timer",
+    "applies",
     "context",
     "errors",
     "evolves",

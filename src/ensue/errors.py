@@ -31,6 +31,8 @@ EnsueError
 ├── PersonalDataError            personal fields cannot be encrypted or read
 │   ├── MasterKeyMissing         the key that the persons' keys are wrapped with is not here
 │   └── SubjectForgotten         nothing personal is recorded about this person any more
+├── LakeError                    a lake cannot be written or read
+│   └── Overtaken                another collector has gone on with the source
 ├── StillNeeded                  events cannot be pruned: somebody needs them
 ├── SealError                    a seal cannot be made, taken elsewhere or checked
 │   ├── UnusableKey              there is no key, or it is none
@@ -246,6 +248,14 @@ class SubjectForgotten(PersonalDataError):
             f"subject {subject!r} is forgotten, and {field} would record something personal about it: leave its mask "
             "there, or, if the person has come back, give it another id"
         )
+
+
+class LakeError(EnsueError):
+    """A lake cannot be written or read."""
+
+
+class Overtaken(LakeError):
+    """Somebody else has collected from this source meanwhile; nothing was written."""
 
 
 class StillNeeded(EnsueError):

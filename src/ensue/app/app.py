@@ -12,10 +12,11 @@ from contextvars import ContextVar
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
 
 from ensue.app.between import Between
 from ensue.app.boundaries import check_boundaries
+from ensue.app.collecting import Collecting
 from ensue.app.declaring import Declarations
 from ensue.app.forgetting import Forgetting
 from ensue.app.mapping import Map, chart
@@ -53,6 +54,9 @@ from ensue.log import (
 from ensue.seals import Seals
 from ensue.subscriptions import Subscription, Worker, register
 
+if TYPE_CHECKING:
+    from ensue.app.lakes import LakeReplays
+
 logger = logging.getLogger("ensue")
 
 _several: ContextVar[App | None] = ContextVar("ensue_several_aggregates", default=None)
@@ -60,7 +64,7 @@ _several: ContextVar[App | None] = ContextVar("ensue_several_aggregates", defaul
 T = TypeVar("T")
 
 
-class App(Timing, Between, Projections, Sealing, Forgetting):
+class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
     """An application: its log, its subscriptions, its worker.
 
     `url` says where the log is: `sqlite:///file.db`, `postgresql://user@host/database`, or `memory://name` (in this
@@ -133,6 +137,13 @@ class App(Timing, Between, Projections, Sealing, Forgetting):
         Workers that are started from then on tell it, too. Several observers are all told.
         """
         self.log.observe(observer)
+
+    def replays_from(self, lake: str | Path) -> LakeReplays:
+        """Return `replays` that read the log's past from a lake; `LakeError` if it has collected nothing of it."""
+        from ensue.app.lakes import LakeReplays
+        from ensue.lake import Lake
+
+        return LakeReplays(self.log, self.declarations, Lake(lake))
 
     # --- modules
 

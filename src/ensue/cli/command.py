@@ -20,6 +20,7 @@ from ensue.cli import (
     events,
     forgetting,
     keys,
+    lake,
     looking,
     mapping,
     process,
@@ -85,6 +86,7 @@ cli.add_typer(contracts.contracts, name="contracts", short_help="Keep the contra
 cli.add_typer(events.events, name="events", short_help="Look at stored events.")
 cli.add_typer(dead.dead, name="dead", short_help="Look at what has failed, and decide about it.")
 cli.add_typer(keys.keys, name="keys", short_help="Make and rotate the master key of personal data.")
+cli.add_typer(lake.lake, name="lake", short_help="Gather events in open table formats, and use them.")
 cli.add_typer(process.process, name="process", short_help="Look at processes, and cancel them.")
 
 

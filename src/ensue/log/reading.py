@@ -38,6 +38,7 @@ class Selection:
     before: datetime | None = None
     """Recorded before this moment."""
     types: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
     stream: str | None = None
     key: str | None = None
     """Events of which this is the key, declared or by their stream."""
@@ -114,6 +115,9 @@ def _call(dialect: Dialect, selection: Selection, limit: int, columns: str = _CO
     if selection.types:
         names = [f":type{number}" for number in range(len(selection.types))]
         add(f"type in ({', '.join(names)})", *selection.types)
+    if selection.kinds:
+        names = [f":kind{number}" for number in range(len(selection.kinds))]
+        add(f"kind in ({', '.join(names)})", *selection.kinds)
     if selection.stream is not None:
         add("stream = :stream", selection.stream)
     if selection.key is not None:

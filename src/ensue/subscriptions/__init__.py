@@ -17,11 +17,13 @@ from ensue.subscriptions.declared import (
     slot_of,
 )
 from ensue.subscriptions.failing import Failure
-from ensue.subscriptions.outcomes import Backoff, Delivery, Done, Hold, Outcome, Park, Retry, seconds
+from ensue.subscriptions.outcomes import Backoff, Delivery, Done, Hold, Outcome, Park, Retry, When, seconds
+from ensue.subscriptions.parking import GOES_ON
 from ensue.subscriptions.registering import pause, register, repartition, retire
 from ensue.subscriptions.worker import Worker
 
 __all__ = [
+    "GOES_ON",
     "Applies",
     "Backoff",
     "Beside",
@@ -42,6 +44,7 @@ __all__ = [
     "Retry",
     "Start",
     "Subscription",
+    "When",
     "Worker",
     "edges",
     "partition_of",

@@ -24,7 +24,7 @@ from ensue.events import DONE, UNDONE, Recorded, seen
 from ensue.log import Log, Selection, Steps
 from ensue.subscriptions.declared import Applies, NotApplied, Subscription, slot_of
 from ensue.subscriptions.leasing import Claimed, Lease
-from ensue.subscriptions.parking import Checkpoint, Due, Parked, Unparked, kept
+from ensue.subscriptions.parking import GOES_ON, Checkpoint, Due, Parked, Unparked, kept
 from ensue.subscriptions.verdicts import Verdict, tell, verdict
 from ensue.subscriptions.witnessing import ending
 
@@ -154,6 +154,10 @@ class Applier:
             return False
         return not any(first <= slot <= last and row.position <= done for first, last, done in self._ahead)
 
+    def _reached(self, slot: int) -> int:
+        """Return up to where all of a slot is done or queues: for some that is further than the checkpoint."""
+        return max([self._checkpoint, *(done for first, last, done in self._ahead if first <= slot <= last)])
+
     def resume(self, due: Due) -> None:
         """Go on with a parked key whose time has come."""
         if due.key not in self.moved and not self._stopping:
@@ -253,7 +257,9 @@ class Applier:
             else:
                 logger.error("%s: event %s is parked but no longer in the log", self.subscription.name, due.id)
         while True:
-            behind = Selection(after=position, until=self._checkpoint, types=self.subscription.types, key=due.key)
+            behind = Selection(
+                after=position, until=self._reached(due.slot), types=self.subscription.types, key=due.key
+            )
             size = self.subscription.batch
             rows = [] if due.key == due.id else await self._around.read(behind, size)  # without a key, nothing queues
             more = len(rows) == size
@@ -274,7 +280,7 @@ class Applier:
         last = rows[-1].position if rows else due.position
         change: Parked | Unparked
         if more:
-            step = Verdict("skip", 0.0, "done, the next one's turn comes", None)
+            step = Verdict("skip", 0.0, GOES_ON, None)
             change = self._parked(rows[-1], step, attempt=0, revision=due.revision, handled=handled)
         else:
             change = Unparked(self.subscription.name, due.key, last, due.revision, handled, self.lease.epoch)
@@ -294,7 +300,7 @@ class Applier:
                     end = end[:at]
                 elif careful:
                     end = end[: len(end) // 2]
-                    step = Verdict("skip", 0.0, "done, the next one's turn comes", None)
+                    step = Verdict("skip", 0.0, GOES_ON, None)
                     change = self._parked(end[-1], step, attempt=0, revision=due.revision, handled=handled)
                 careful = True
         self._due.pop(due.key, None)  # found once more meanwhile, where it was before

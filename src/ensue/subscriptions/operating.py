@@ -14,7 +14,7 @@ from ensue.events import Recorded, decode
 from ensue.keys import Ring
 from ensue.log import Call, Log, Rows, Selection, Steps, legible
 from ensue.subscriptions.declared import slot_of
-from ensue.subscriptions.parking import PLACE
+from ensue.subscriptions.parking import GOES_ON, PLACE
 
 Decision = Literal["retry", "skip", "discard"]
 Progress = Callable[[int, int], None]
@@ -98,6 +98,11 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     edited: bool
     parked_at: datetime
     failed_at: datetime
+
+    @property
+    def on_its_way(self) -> bool:
+        """The event has been handled, and those that queue behind it are next: there is nothing to decide on."""
+        return self.next_step == "skip" and self.reason == GOES_ON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,11 +303,11 @@ def waiting(log: Log, letter: DeadLetter) -> Steps[list[Recorded[Any]]]:
 
 def _queue(log: Log, letter: DeadLetter) -> Steps[Selection | None]:
     """Select what queues behind a parked event; what the checkpoint has not reached is still to be delivered."""
-    slot = slot_of(letter.key)
-    for name, _, first, last, checkpoint, *_, types in (yield log.dialect.sql["progress"]()):
-        if name == letter.subscription and first <= slot <= last and letter.key != letter.id:
-            return Selection(after=letter.position, until=checkpoint, types=tuple(_names(types)), key=letter.key)
-    return None
+    rows = yield log.dialect.sql["slot_at"](subscription=letter.subscription, key=letter.key, slot=slot_of(letter.key))
+    if not rows or letter.key == letter.id:
+        return None
+    reached, *_, types = rows[0]
+    return Selection(after=letter.position, until=reached, types=tuple(_names(types)), key=letter.key)
 
 
 def _all_waiting(log: Log, letter: DeadLetter) -> Steps[tuple[list[str], int]]:
@@ -337,7 +342,8 @@ def decide(
     is recorded later. The order of a key is kept in every case. Each decision is written to the audit table, with the
     ids of what is dropped.
     """
-    letters = yield from dead_letters(log, filter, limit, behind)
+    found = yield from dead_letters(log, filter, limit, behind)
+    letters = [each for each in found if not each.on_its_way]
     if dry_run:
         return letters
     sql = log.dialect.sql
@@ -370,6 +376,8 @@ def edit(log: Log, letter: DeadLetter, data: str, *, actor: str, reason: str) ->
 
     Raises `EventValueError` if its class would not take the contents, `UnknownName` if it is parked no more.
     """
+    if letter.on_its_way:
+        raise UnknownName(f"event {letter.id} has been handled by {letter.subscription}; what queues behind it is next")
     before = yield from _stored(log, letter)
     ring = yield from log.personal.ring([before])
     try:

@@ -12,6 +12,9 @@ from ensue.log import Log, Steps
 
 _json = msgspec.json.Encoder().encode
 
+GOES_ON = "done, the next one's turn comes"
+"""The reason of a parked key whose event has been handled: those behind it are next, and nobody decides on it."""
+
 NextStep = Literal["retry", "wait", "skip", "discard"]
 
 

@@ -19,7 +19,7 @@ from ensue.subscriptions.declared import Condition, Subscription, slot_of
 from ensue.subscriptions.failing import Failure, reason_to_keep
 from ensue.subscriptions.leasing import Claimed
 from ensue.subscriptions.outcomes import Delivery, Done, Hold, Outcome
-from ensue.subscriptions.parking import Checkpoint, Due, Parked, Unparked, kept
+from ensue.subscriptions.parking import GOES_ON, Checkpoint, Due, Parked, Unparked, kept
 from ensue.subscriptions.verdicts import Verdict, tell, verdict
 
 logger = logging.getLogger("ensue")
@@ -33,7 +33,7 @@ _SOON = 5.0
 """Seconds after which another worker goes on with a key, should this one die on the way."""
 
 _ITS_TURN = Verdict("retry", 0.0, "its turn comes", None)
-_DONE_SO_FAR = Verdict("skip", _SOON, "done, the next one's turn comes", None)
+_DONE_SO_FAR = Verdict("skip", _SOON, GOES_ON, None)
 
 Read = Callable[[Selection, int], Awaitable[list[Recorded[Any]]]]
 """Reads from the log, however long it takes until the database answers."""
@@ -163,6 +163,10 @@ class Runner:
         if not self.lease.first_slot <= slot <= self.lease.last_slot:
             return False
         return not any(first <= slot <= last and row.position <= done for first, last, done in self._ahead)
+
+    def _reached(self, slot: int) -> int:
+        """Return up to where all of a slot has been taken in: for some, another one did that and went further."""
+        return max([self.read_to, *(done for first, last, done in self._ahead if first <= slot <= last)])
 
     def resume(self, due: Due) -> None:
         """Go on with a parked key whose time has come."""
@@ -378,7 +382,7 @@ class Runner:
                 aside.busy = False
                 return
         while True:
-            until = self.read_to
+            until = self._reached(due.slot)
             behind = Selection(after=position, until=until, types=self.subscription.types, key=due.key)
             rows = [] if due.key == due.id else await self._read(behind, _BATCH)  # without a key, nothing queues
             for row in rows:

@@ -15,7 +15,7 @@ from ensue.events import Command, Event, SourcedEvent, new_id
 from ensue.events.personal import PersonalField, personal_fields, register
 from ensue.events.plain import from_plain, to_plain
 from ensue.handlers.processes.stepping import Step, collect
-from ensue.handlers.timers import When
+from ensue.subscriptions import When
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,99}")
 _encode = msgspec.json.Encoder(enc_hook=to_plain).encode

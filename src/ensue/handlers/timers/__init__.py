@@ -1,13 +1,13 @@
 """Timers and schedules: events that are recorded when their time has come."""
 
 from ensue.handlers.timers.alarm import Alarm
+from ensue.handlers.timers.asking import Asking, Timers
 from ensue.handlers.timers.firing import firing
 from ensue.handlers.timers.schedules import Schedule, Scheduled, Ticking, missed, ticking
 from ensue.handlers.timers.setting import (
     Setting,
     Timer,
     WaitingTimer,
-    When,
     drop_timers,
     next_timers,
     set_timers,
@@ -18,13 +18,14 @@ from ensue.handlers.timers.setting import (
 
 __all__ = [
     "Alarm",
+    "Asking",
     "Schedule",
     "Scheduled",
     "Setting",
     "Ticking",
     "Timer",
     "WaitingTimer",
-    "When",
+    "Timers",
     "drop_timers",
     "firing",
     "missed",

@@ -12,12 +12,9 @@ from ensue.errors import DeclarationError, UnknownName
 from ensue.events import Event, Written, fault_in, write, written_again
 from ensue.events.personal import declared
 from ensue.log import Log, Steps
-from ensue.subscriptions import seconds
+from ensue.subscriptions import When, seconds
 
 _json = msgspec.json.Encoder().encode
-
-When = float | timedelta | str | datetime
-"""Seconds, a duration such as "3d", or a moment."""
 
 
 class Timer(msgspec.Struct, frozen=True, kw_only=True):

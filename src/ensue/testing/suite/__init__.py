@@ -22,6 +22,7 @@ from ensue.testing.suite import (
     refusing,
     ruling,
     streams,
+    tables,
     within,
 )
 from ensue.testing.suite.case import (
@@ -53,6 +54,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = tuple(
         personal,
         reading,
         refusing,
+        tables,
         migrating,
     )
     for behaviour in behaviours_of(vars(room))

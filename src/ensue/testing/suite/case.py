@@ -209,6 +209,10 @@ class Case:
             word for (word,) in self.seen(f"select word from ensue_suite_rows where mark = '{self.mark}' order by word")
         ]
 
+    def execute(self, sql: str) -> None:
+        """Do something in a transaction of its own."""
+        self._observer.execute(sql)
+
     def seen(self, sql: str) -> list[tuple[Any, ...]]:
         """Return what others see of a table."""
         return [tuple(row) for row in self._observer.execute(sql).fetchall()]
