@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -17,8 +17,9 @@ from typing import Any, Protocol
 import msgspec
 
 from ensue.brokers.messages import Received
+from ensue.brokers.witnessing import around
 from ensue.errors import DeclarationError, EventValueError, Permanent
-from ensue.events import DONE, Event, Kind, Metadata, Observer, Seen, Written, new_id, restored
+from ensue.events import Event, Kind, Written, new_id
 from ensue.handlers import Function, in_thread
 from ensue.log import Call, Log, Postgres, Steps
 
@@ -46,7 +47,7 @@ class _Do:
 
     function: Function
     event: Event
-    message: Received
+    inside: Callable[[], AbstractContextManager[None]]
     timeout: float | None
 
 
@@ -57,8 +58,9 @@ Taking = Generator[Steps[Any] | _Do, Any, None]
 class Calling:
     """Calls the user's function with each event, and the connection if it takes two arguments."""
 
-    def __init__(self, function: Function, timeout: float | None) -> None:
+    def __init__(self, log: Log, function: Function, timeout: float | None) -> None:
         self.asynchronous = function.is_async
+        self._log = log
         self._function = function
         self._timeout = timeout
 
@@ -69,7 +71,8 @@ class Calling:
     def steps(self, messages: Sequence[Received]) -> Taking:
         for message in messages:
             for event in message.events:
-                yield _Do(self._function, event, message, self._timeout)
+                inside = partial(around, self._log, self._function.label, message)
+                yield _Do(self._function, event, inside, self._timeout)
 
 
 class Recording:
@@ -207,7 +210,7 @@ class Inbox:
                 "give it an async one, or make the handler sync"
             )
         async with context as via:
-            await self._drive_async(make(), via)
+            await _drive_async(make(), self._log, via)
 
     def _carry_directly(self, make: Callable[[], Taking]) -> None:
         context = self._transaction()
@@ -217,59 +220,42 @@ class Inbox:
                 "give it a sync one, or make the handler async"
             )
         with context as via:
-            self._drive(make(), via)
-
-    def _drive(self, taking: Taking, via: Any) -> None:
-        value: Any = None
-        try:
-            while True:
-                step = taking.send(value)
-                if isinstance(step, _Do):
-                    with self._around(step):
-                        value = step.function.directly(step.event, via)
-                    if inspect.isawaitable(value):
-                        _close(value)
-                        raise Permanent(
-                            f"{step.function.label!r} is called as a sync function and returned an awaitable: make it "
-                            "async def, so that it is awaited"
-                        )
-                else:
-                    value = self._log.run(step, via)
-        except StopIteration:
-            return
-
-    async def _drive_async(self, taking: Taking, via: Any) -> None:
-        value: Any = None
-        try:
-            while True:
-                step = taking.send(value)
-                if isinstance(step, _Do):
-                    with self._around(step):
-                        async with asyncio.timeout(step.timeout):
-                            value = await step.function.directly(step.event, via)
-                else:
-                    value = await self._log.run(step, via)
-        except StopIteration:
-            return
-
-    def _around(self, step: _Do) -> AbstractContextManager[None]:
-        """Return what is around a call of the user's function."""
-        metadata, observer = step.message.metadata, self._log.observer
-        return restored(metadata) if observer is None else _observed(observer, self.name, step.message, metadata)
+            _drive(make(), self._log, via)
 
 
-@contextmanager
-def _observed(observer: Observer, name: str, message: Received, metadata: Metadata) -> Generator[None]:
-    with restored(metadata), observer.process(name, [seen_message(message)]) as act:
-        yield
-        act.end([DONE])
+def _drive(taking: Taking, log: Log, via: Any) -> None:
+    value: Any = None
+    try:
+        while True:
+            step = taking.send(value)
+            if isinstance(step, _Do):
+                with step.inside():
+                    value = step.function.directly(step.event, via)
+                if inspect.isawaitable(value):
+                    _close(value)
+                    raise Permanent(
+                        f"{step.function.label!r} is called as a sync function and returned an awaitable: make it "
+                        "async def, so that it is awaited"
+                    )
+            else:
+                value = log.run(step, via)
+    except StopIteration:
+        return
 
 
-def seen_message(message: Received) -> Seen:
-    """Return what an observer sees of a message."""
-    about, found = message.metadata, message.message
-    type = found.type if found is not None else ""
-    return Seen(message.id, type, message.key, about.correlation_id, about.traceparent)
+async def _drive_async(taking: Taking, log: Log, via: Any) -> None:
+    value: Any = None
+    try:
+        while True:
+            step = taking.send(value)
+            if isinstance(step, _Do):
+                with step.inside():
+                    async with asyncio.timeout(step.timeout):
+                        value = await step.function.directly(step.event, via)
+            else:
+                value = await log.run(step, via)
+    except StopIteration:
+        return
 
 
 def _close(awaitable: Any) -> None:

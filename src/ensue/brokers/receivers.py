@@ -63,7 +63,9 @@ def receiver(
         )
     broker = broker_at(source)
     limit = None if timeout is None else seconds(timeout)
-    effect: Effect = Recording(log) if function is None else Calling(Function(function, name, "the connection"), limit)
+    effect: Effect = (
+        Recording(log) if function is None else Calling(log, Function(function, name, "the connection"), limit)
+    )
     kept = kept_event(name)
     inbox = Inbox(log, name, kept.__type__, effect, transaction)
     wanted = frozenset(each.__type__ for each in types)
