@@ -334,7 +334,7 @@ class Applier:
             except NotApplied as failed:
                 endings = [UNDONE] * len(rows)
                 if failed.index is not None or len(rows) == 1:
-                    endings[failed.index or 0] = ending(failed.outcome)
+                    endings[failed.index or 0] = ending(failed.outcome, rows[failed.index or 0])
                 act.end(endings)
                 raise
 
