@@ -404,8 +404,23 @@ def edit(log: Log, letter: DeadLetter, data: str, *, actor: str, reason: str) ->
 
 def _stored(log: Log, letter: DeadLetter) -> Steps[str]:
     """Return a parked event as it is stored."""
-    for row in (yield log.dialect.sql["parked"]()):
-        if row[0] == letter.subscription and row[3] == letter.id and row[_DATA] is not None:
+    rows = yield log.dialect.sql["parked"](
+        subscription=letter.subscription,
+        type=None,
+        fault=None,
+        key=letter.key,
+        id=letter.id,
+        ids=None,
+        reason=None,
+        since=None,
+        before=None,
+        waiting=False,
+        after=letter.position - 1,
+        behind="",
+        limit=1,
+    )
+    for row in rows:
+        if row[_DATA] is not None:
             return str(legible(row[_DATA]))
     raise UnknownName(f"event {letter.id} is no longer parked for {letter.subscription}, or no longer in the log")
 

@@ -8,28 +8,24 @@ from bisect import insort
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import msgspec
 
-from ensue.errors import Permanent, UndecodableEvent
 from ensue.events import Observer, Recorded
 from ensue.log import Selection
-from ensue.subscriptions.declared import Condition, Handle, Subscription, slot_of
+from ensue.subscriptions.attempting import Attempts
+from ensue.subscriptions.declared import Condition, Subscription, slot_of
 from ensue.subscriptions.failing import Failure, reason_to_keep
 from ensue.subscriptions.leasing import Claimed
-from ensue.subscriptions.outcomes import Delivery, Done, Hold, Outcome, Park
+from ensue.subscriptions.outcomes import Delivery, Done, Hold, Outcome
 from ensue.subscriptions.parking import GOES_ON, Checkpoint, Due, Parked, Unparked, kept
 from ensue.subscriptions.verdicts import Verdict, tell, verdict
-from ensue.subscriptions.watch import Watch
-from ensue.subscriptions.witnessing import witnessed
 
 logger = logging.getLogger("ensue")
 
 WINDOW = 1000
 """How many events of a partition are in memory at most, beyond the batch being taken in."""
-_DONE = Done()
 _BATCH = 100
 _TURN = 64
 """Events after which a hand lets others have the loop."""
@@ -39,7 +35,6 @@ _SOON = 5.0
 _ITS_TURN = Verdict("retry", 0.0, "its turn comes", None)
 _DONE_SO_FAR = Verdict("skip", _SOON, GOES_ON, None)
 
-T = TypeVar("T")
 Read = Callable[[Selection, int], Awaitable[list[Recorded[Any]]]]
 """Reads from the log, however long it takes until the database answers."""
 
@@ -52,18 +47,6 @@ class _Aside:
     revision: int
     last_seen: int = 0
     busy: bool = False
-
-
-def _at_work(task: asyncio.Task[None]) -> bool:
-    """Tell whether a task is running, rather than being thrown away."""
-    try:
-        return asyncio.current_task() is task
-    except RuntimeError:  # no loop runs any more
-        return False
-
-
-def _failure(error: Exception) -> Failure:
-    return Failure(error, final=isinstance(error, (Permanent, UndecodableEvent)))
 
 
 class Runner:
@@ -98,7 +81,7 @@ class Runner:
         self._ahead = tuple(segment for segment in claimed.ahead if segment[2] > claimed.checkpoint)
         self._whole = claimed.lease.last_slot - claimed.lease.first_slot == 65535
         self._aside = {key: _Aside(position, revision) for key, (position, revision) in claimed.parked.items()}
-        self._opened = subscription.opens() if subscription.opens is not None else None
+        self._attempts = Attempts(subscription, observer)
         self._hold: asyncio.TimerHandle | None = None
         self._held = ""
         """Why it rests, until something is handled again."""
@@ -112,7 +95,6 @@ class Runner:
         if self._beside is not None:
             self._working = asyncio.ensure_future(self._beside.work())
             self._working.add_done_callback(self._has_ended)
-        self._watch = Watch(subscription.timeout)
         self._track: deque[int] = deque()
         self._done: set[int] = set()
         self._lanes: dict[str, deque[Recorded[Any]] | None] = {}
@@ -238,7 +220,7 @@ class Runner:
             job = self._ready.popleft()
             if isinstance(job, Due):
                 await self._go_on(job)
-            elif self._opened is None:
+            elif not self._attempts.together:
                 await self._work(job)
             else:
                 await self._work_together(job)
@@ -249,7 +231,7 @@ class Runner:
     async def _work(self, row: Recorded[Any]) -> None:
         key = row.key
         self._in_hand[key] = row
-        outcome = await self._attempt(Delivery(self.subscription.name, row, 1))
+        outcome = await self._attempts.one(Delivery(self.subscription.name, row, 1))
         del self._in_hand[key]
         self._settle(row, outcome)
 
@@ -261,7 +243,7 @@ class Runner:
         name, in_hand = self.subscription.name, self._in_hand
         for row in rows:
             in_hand[row.key] = row
-        outcomes = await self._attempt_together([Delivery(name, row, 1) for row in rows])
+        outcomes = await self._attempts.several([Delivery(name, row, 1) for row in rows])
         held: list[Recorded[Any]] = []
         for row, outcome in zip(rows, outcomes, strict=True):
             del in_hand[row.key]
@@ -285,64 +267,6 @@ class Runner:
             self._rest(outcome)
         else:
             self._set_aside(row, outcome)
-
-    async def _attempt(self, delivery: Delivery) -> Outcome | Failure:
-        handle = self.subscription.handle
-        if handle is None:
-            return (await self._attempt_together([delivery]))[0]
-        if self._observer is None:
-            return await self._watched(handle(delivery)) or _DONE
-        return await self._attempt_witnessed(self._observer, handle, delivery)
-
-    async def _attempt_witnessed(self, observer: Observer, handle: Handle, delivery: Delivery) -> Outcome | Failure:
-        async def call() -> Sequence[Outcome | Failure]:
-            return [await self._watched(handle(delivery)) or _DONE]
-
-        return (await witnessed(observer, self.subscription, [delivery], call))[0]
-
-    async def _attempt_together(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome | Failure]:
-        if self._observer is None:
-            return await self._call_together(deliveries)
-        call = partial(self._call_together, deliveries)
-        return await witnessed(self._observer, self.subscription, deliveries, call)
-
-    async def _call_together(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome | Failure]:
-        assert self._opened is not None  # noqa: S101
-        answer = await self._watched(self._opened.handle(deliveries))
-        if isinstance(answer, (Failure, Park)):
-            return [answer] * len(deliveries)
-        if len(answer) != len(deliveries):
-            wrong = ValueError(f"{len(deliveries)} events were handled together, and {len(answer)} outcomes returned")
-            return [Failure(wrong)] * len(deliveries)
-        return [_failure(each) if isinstance(each, Exception) else each or _DONE for each in answer]
-
-    async def _watched(self, call: Awaitable[T]) -> T | Park | Failure:
-        """Call the handler, for as long as it may take; an error is an outcome too."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 a hand is a task
-        self._watch.begin(task)
-        answer: T | Park | Failure
-        try:
-            answer = await call
-        except asyncio.CancelledError as error:
-            if self._watch.end(task):
-                answer = self._late()
-            elif task.cancelling():
-                raise
-            else:
-                answer = Failure(error, "the handler awaited something that was cancelled")
-        except (Permanent, UndecodableEvent) as error:
-            answer = _failure(error)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            if isinstance(error, GeneratorExit) and not _at_work(task):  # nobody raised it: the loop has ended
-                raise
-            answer = Failure(error)
-        return self._late() if self._watch.end(task) else answer
-
-    def _late(self) -> Failure:
-        return Failure(TimeoutError(), f"no answer within {self.subscription.timeout:g} s")
 
     def _finish(self, position: int) -> None:
         track, done = self._track, self._done
@@ -445,7 +369,9 @@ class Runner:
                 aside.busy = False
                 return
             self._in_hand[due.key] = row
-            outcome: Outcome | Failure = await self._attempt(Delivery(self.subscription.name, row, due.attempt + 1))
+            outcome: Outcome | Failure = await self._attempts.one(
+                Delivery(self.subscription.name, row, due.attempt + 1)
+            )
             del self._in_hand[due.key]
             if isinstance(outcome, Hold):
                 self._rest(outcome)
@@ -466,7 +392,7 @@ class Runner:
                     aside.busy = False
                     return
                 self._in_hand[due.key] = row
-                outcome = await self._attempt(Delivery(self.subscription.name, row, 1))
+                outcome = await self._attempts.one(Delivery(self.subscription.name, row, 1))
                 del self._in_hand[due.key]
                 if isinstance(outcome, Hold):
                     self._rest(outcome)
@@ -569,7 +495,7 @@ class Runner:
             await self._beside.stop(grace)
         if self._hands:
             await asyncio.wait(self._hands, timeout=grace)
-        self._watch.close()
+        self._attempts.unwatch()
         if self._hold is not None:
             self._hold.cancel()
         broken_off = dict(self._in_hand)
@@ -589,12 +515,11 @@ class Runner:
 
     async def _close(self) -> None:
         """Close what was opened for this partition; that it fails changes nothing any more."""
-        if self._opened is not None:
-            try:
-                async with asyncio.timeout(_SOON):
-                    await self._opened.close()
-            except Exception as error:  # noqa: BLE001 said, and the partition is given back all the same
-                logger.warning("%s: closing: %s: %s", self.subscription.name, type(error).__name__, error)
+        try:
+            async with asyncio.timeout(_SOON):
+                await self._attempts.close()
+        except Exception as error:  # noqa: BLE001 said, and the partition is given back all the same
+            logger.warning("%s: closing: %s: %s", self.subscription.name, type(error).__name__, error)
 
     def _leave(self, row: Recorded[Any], reason: str) -> None:
         aside = self._aside[row.key] = _Aside(row.position, 0)
