@@ -44,6 +44,7 @@ layers: .venv/.ready-dev
 generated: .venv/.ready-dev
 	@$(BIN)/python -m examples.shop.generate --check
 	@$(BIN)/python scripts/broker_matrix.py --check
+	@$(BIN)/python scripts/dashboard.py --check
 
 bench: .venv/.ready-dev
 	@$(BIN)/python -m bench $(ARGS)

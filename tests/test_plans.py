@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 import pytest
@@ -21,7 +21,14 @@ def large(postgres_url: str) -> Iterator[Pair]:
         yield made
 
 
-def plan(made: Pair, call: Call) -> Iterator[dict[str, Any]]:
+class HasUrl(Protocol):
+    """Says where a database is."""
+
+    @property
+    def url(self) -> str: ...
+
+
+def plan(made: HasUrl, call: Call) -> Iterator[dict[str, Any]]:
     """Yield the nodes of the plan of a statement."""
     with psycopg.connect(made.url) as connection:
         query = psycopg.ClientCursor(connection).mogrify(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import sqlite3
@@ -188,6 +189,39 @@ async def test_a_key_that_is_found_due_again_while_it_goes_on_applies_nothing_tw
         await app.wait_async(record(app, Paid(owner="c", amount=1)), "balances", timeout=20)
         await until(lambda: all(not each.retrying for each in app.operations.standings()))
     assert rows(app) == [("a", 10, 4), ("c", 1, 1)]
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # in SQLite a person cannot write during a transaction
+async def test_what_a_person_says_of_a_key_that_goes_on_applies_nothing_twice(app: App) -> None:
+    """Its event has been handled, and those behind it come next: to retry it would be to apply it again."""
+    add = ADD.format(mark(app))
+    failing, reached, released = {1}, threading.Event(), threading.Event()
+
+    @app.projection(Paid, tables=TABLE, set_up=SET_UP, retry=SOON, batch=1)
+    def balances(event: Paid, db: Any) -> None:
+        if event.amount in failing:
+            failing.remove(event.amount)
+            raise ValueError("the first time")
+        db.execute(add, (event.owner, event.amount))
+        if event.amount == 4:
+            reached.set()
+            assert released.wait(20)
+
+    app.migrate()
+    with app.transaction() as connection:
+        app.record(*(Paid(owner="a", amount=n) for n in (1, 2, 4, 8, 16)), via=connection)
+    async with app.running():
+        await until(reached.is_set)
+        everything = Filter(waiting_only=False)
+        (letter,) = await asyncio.to_thread(app.operations.dead_letters, everything)
+        assert letter.on_its_way
+        assert app.operations.decide(everything, "retry", actor="me", reason="all of them") == []
+        with pytest.raises(errors.UnknownName, match="has been handled"):
+            app.operations.edit("balances", letter.id, '{"owner": "a", "amount": 99}', actor="me", reason="so")
+        released.set()
+        await until(lambda: rows(app)[0][2] >= 5)
+        await app.wait_async(record(app, Paid(owner="c", amount=1)), "balances", timeout=20)
+    assert rows(app) == [("a", 31, 5), ("c", 1, 1)]
 
 
 async def test_one_that_fails_waits_with_its_key_and_the_rest_is_committed(app: App) -> None:

@@ -26,17 +26,21 @@ SURFACE = {
     "NO_STREAM",
     "Park",
     "PastEvent",
+    "Personal",
     "Process",
+    "Projection",
     "Receipt",
     "Recorded",
     "Retry",
     "Snapshots",
     "SourcedEvent",
     "Timer",
+    "applies",
     "context",
     "errors",
     "evolves",
     "moves",
+    "personal",
     "starts",
     "upcast",
 }
@@ -50,6 +54,7 @@ ERRORS = {
     "BrokerError",
     "BrokerRefused",
     "BrokerUnavailable",
+    "ConsoleRefused",
     "ContractBroken",
     "DatabaseUnavailable",
     "DeclarationError",
@@ -60,22 +65,29 @@ ERRORS = {
     "EventValueError",
     "LeavesTheDatabase",
     "MalformedMessage",
+    "MasterKeyMissing",
     "NotInTransaction",
     "NotMigrated",
     "NotPrepared",
     "NotReached",
+    "NotSealed",
     "Permanent",
+    "PersonalDataError",
     "ProjectionError",
     "ProjectionInUse",
     "RecordingError",
     "RenamedSubscription",
+    "SealBroken",
+    "SealError",
     "SecondAggregate",
     "StillNeeded",
+    "SubjectForgotten",
     "UndecodableEvent",
     "UnknownName",
     "UnverifiedMessage",
     "UnusableConnection",
     "UnusableContract",
+    "UnusableKey",
     "VersionConflict",
     "WrongDatabase",
 }
@@ -119,7 +131,10 @@ def test_importing_ensue_needs_no_driver() -> None:
     """They are optional: each is imported when a connection of it comes along."""
     program = """
 import sys
-for driver in ("psycopg", "aiosqlite", "asyncpg", "sqlalchemy", "django", "pydantic", "pytest"):
+for driver in (
+    "psycopg", "aiosqlite", "asyncpg", "sqlalchemy", "django", "pydantic", "pytest",
+    "opentelemetry", "prometheus_client", "fastapi", "starlette",
+):
     sys.modules[driver] = None
 import ensue
 app = ensue.App("surface", "memory://surface", migrate=True)

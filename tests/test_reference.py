@@ -12,11 +12,16 @@ from typing import Any
 import pytest
 
 import ensue
-from ensue import App, Backoff, Delivery, Metadata, Park, Receipt, Recorded, Retry, errors
+from ensue import App, Backoff, Delivery, Metadata, Park, Projection, Receipt, Recorded, Retry, errors
 from ensue.app.operations import Operations
+from ensue.app.replaying import Replays
+from ensue.handlers.projections import TableDifference
 from ensue.history import Difference, History, Need, Prunable, Pruning, State, Trace, Traced
 from ensue.log import Hold, Pruned
+from ensue.seals import CheckpointSealed, Finding, Growth, Proof, Sealed, Seals, SigningKey, Verified
+from ensue.seals import Standing as SealStanding
 from ensue.subscriptions.operating import AuditEntry, DeadLetter, Filter, Holder, Partition, Standing, WorkerSeen
+from ensue.tables import Table
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 INTERNAL = {"id_text", "id_texts", "kind_text", "recorded_at_text", "own_key", "own_correlation_id", "extra"}
@@ -68,6 +73,15 @@ def test_every_error() -> None:
         (State, "history"),
         (Difference, "history"),
         (Pruning, "history"),
+        (Seals, "seals"),
+        (Sealed, "seals"),
+        (Verified, "seals"),
+        (SealStanding, "seals"),
+        (Finding, "seals"),
+        (Proof, "seals"),
+        (Growth, "seals"),
+        (SigningKey, "seals"),
+        (CheckpointSealed, "seals"),
         (Prunable, "history"),
         (Need, "history"),
         (Pruned, "history"),
@@ -76,6 +90,10 @@ def test_every_error() -> None:
         (Retry, "outcomes"),
         (Park, "outcomes"),
         (Delivery, "outcomes"),
+        (Table, "tables"),
+        (Projection, "app"),
+        (Replays, "replays"),
+        (TableDifference, "replays"),
         (Receipt, "events"),
         (Recorded, "events"),
         (Metadata, "events"),

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from ensue import App, errors
+from ensue.handlers.projections import Reach
+from ensue.subscriptions.declared import slot_of
 from tests.patience import until
 from tests.test_projections import ADD, SET_UP, SOON, TABLE, Closed, Paid, app, declare, mark, record, rows, url
 
@@ -152,6 +154,28 @@ async def test_keys_are_repaired_in_place_while_others_go_on(app: App) -> None:
     assert [each for each in rows(app) if each[0] not in ("o1", "o2", "last")] == [ROWS[0], *ROWS[3:]]
 
 
+async def test_what_was_done_before_the_parts_were_cut_anew_is_repaired_too(app: App) -> None:
+    """Two parts that have come to different places become one, which begins where the slower one was."""
+    declare(app, clear=clear, partitions=2)
+    app.migrate()
+    fill(app)
+    await caught_up(app)
+    low, high = (next(f"o{n}" for n in range(10) if (slot_of(f"o{n}") < 32768) is below) for below in (True, False))
+    position = record(app, Paid(owner=high, amount=10)).position
+    async with app.running(lease=1.0):
+        await until(lambda: (high, 110, 11) in rows(app))
+    (standing,) = app.replays.builds()
+    with app.transaction() as connection:  # as if nobody had got round to note that it is further
+        prefix = f"{app.log.place.schema}{'.' if mark(app) == '%s' else '_'}"
+        sql = f"update {prefix}partitions set checkpoint = {position - 1} where first_slot = 0"
+        connection.execute(sql)
+    app.operations.repartition("balances", 1, actor="me", reason="fewer machines")
+    assert app.replays.builds()[0].reach == Reach(position - 1, position, 0, 0)
+    for key, amount, changes in ((low, 100, 10), (high, 110, 11)):
+        assert await app.replays.repair(standing.build, [key]) == changes
+        assert (key, amount, changes) in rows(app)
+
+
 async def test_a_copy_is_repaired_from_a_moment_on_and_switched(app: App) -> None:
     """The mended code reads again what the keys have that were touched since; all others are copied as they are."""
     wrong = newer(app, version=1, fee=2, clear=clear)
@@ -249,3 +273,84 @@ async def test_what_was_pruned_cannot_be_built_or_repaired(app: App) -> None:
     with pytest.raises(errors.ProjectionError, match="have been pruned"):
         app.replays.begin("balances")
     assert rows(app)[1:] == ROWS
+
+
+async def test_rows_that_one_build_has_more_often_are_told(app: App) -> None:
+    """Nothing says that they are different: the same rows, as many in all, but not each as often."""
+
+    @app.projection(Paid, tables="entries", set_up="create table entries (owner text, amount bigint)", retry=SOON)
+    def entries(event: Paid, db: Any) -> None:
+        db.execute(f"insert into entries values ({mark(app)}, {mark(app)})", (event.owner, event.amount))
+
+    app.migrate()
+    record(app, *(Paid(owner=owner, amount=1) for owner in ("a", "a", "b", "%s")))
+    await app.replays.build(build := app.replays.begin("entries"))
+    async with app.running(lease=1.0):
+        await app.wait_async(record(app, Paid(owner="c", amount=1)), "entries", timeout=20)
+        await app.replays.build(build)
+    same = app.replays.compare("entries").tables[0]
+    assert same.same
+    assert same.live_checksum == same.new_checksum != "0"
+    with app.transaction() as connection:
+        connection.execute("delete from entries where owner = 'a'")
+        connection.execute("insert into entries values ('a', 1)")
+        connection.execute("insert into entries values ('b', 1)")
+    found = app.replays.compare("entries").tables[0]
+    assert not found.same
+    assert (found.live_rows, found.new_rows) == (5, 5)
+    assert found.live_checksum != found.new_checksum
+    assert (found.only_live, found.sample_live) == (2, (("a", "1"), ("b", "1")))
+    assert (found.only_new, found.sample_new) == (2, (("a", "1"), ("b", "1")))
+
+
+async def test_a_change_that_only_adds_begins_with_the_live_rows(app: App) -> None:
+    """And goes on from where they are, with what is set aside there."""
+    declare(app)
+    app.migrate()
+    fill(app)
+    await caught_up(app)
+    set_up = SET_UP.replace("changes bigint not null", "changes bigint not null, note text default 'none'")
+    after = newer(app, set_up=set_up)
+    build = after.replays.begin("balances", copied=True)
+    live, copied = (each.reach for each in app.replays.builds())
+    assert live == copied
+    fill(app)
+    await after.replays.build(build)
+    await caught_up(app)
+    await after.replays.build(build)
+    assert after.replays.compare("balances").same
+    after.replays.switch("balances", actor="me", reason="it has notes")
+    assert rows(app, "select distinct note from balances") == [("none",)]
+    assert rows(app)[1:] == [(f"o{n}", 200, 20) for n in range(10)]
+
+
+async def test_a_copy_that_cannot_be_right_is_refused(app: App) -> None:
+    declare(app)
+    app.migrate()
+    fill(app)
+    record(app, Closed(owner="o1"))
+    await caught_up(app)
+    place, add = app.log.place, ADD.format(mark(app))
+
+    def release(*types: Any, tables: Any = TABLE, set_up: str = SET_UP) -> App:
+        found = App(place.app, place.url, schema=place.schema)
+
+        @found.projection(*types, name="balances", tables=tables, set_up=set_up, version=2)
+        def balances(event: Any, db: Any) -> None:
+            db.execute(add, (event.owner, 1))
+
+        return found
+
+    more = SET_UP + "create table notes (owner text primary key);"
+    narrow = "create table balances (owner text primary key, amount bigint not null)"
+    strict = SET_UP.replace("changes bigint", "note text not null, changes bigint")
+    for wrong, why in (
+        (release(Paid, Closed), "has not applied test.projections.closed"),
+        (release(Closed), "has applied test.projections.paid|has not applied test.projections.closed"),
+        (release(Paid, tables=(TABLE, "notes"), set_up=more), "that one has no table notes"),
+        (release(Paid, set_up=narrow), "its table 'balances' has no changes"),
+        (release(Paid, set_up=strict), "its table 'balances' does not take the rows"),
+    ):
+        with pytest.raises(errors.ProjectionError, match=why):
+            wrong.replays.begin("balances", copied=True)
+    assert [each.build.number for each in app.replays.builds()] == [1]

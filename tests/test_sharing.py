@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from ensue import App, Backoff, DomainEvent
@@ -396,6 +399,72 @@ def done(job: Job) -> set[tuple[str, int]]:
     return {(line.key, line.n) for line in job.lines()}
 
 
+def test_a_worker_that_is_frozen_while_it_renews_its_leases_keeps_nobody_from_them(
+    postgres_url: str, schema: str, tmp_path: Path, hired: Crew
+) -> None:
+    """Its transaction is open, and has locked the rows of its partitions: it must not stay so for ever."""
+    job = Job(postgres_url, schema, tmp_path / "effects", lease=LEASE)
+    job.app().migrate()
+    victim = hired.start(job.work)
+    record_work(job, 1, range(1))
+    until_sync(lambda: len(job.lines()) == 1)
+    assert victim.pid is not None
+    freeze_while_it_renews(postgres_url, schema, victim.pid)
+    record_work(job, 1, range(1, 2))
+    other = hired.start(job.work)
+    until_sync(lambda: len(job.lines()) == 2, "the other takes over", seconds=20)
+    os.kill(victim.pid, signal.SIGCONT)
+    until_sync(lambda: len(job.app().operations.workers()) == 2, "it comes back", seconds=20)
+    record_work(job, 1, range(2, 3))
+    until_sync(lambda: len(job.lines()) == 3)
+    assert hired.stop(victim) == hired.stop(other) == 0
+    assert [line.n for line in job.lines()] == [0, 1, 2]
+
+
+async def test_a_worker_that_is_frozen_before_it_commits_keeps_nobody_from_its_partition(
+    postgres_url: str, schema: str
+) -> None:
+    """PostgreSQL ends a transaction that has moved a checkpoint and says nothing more; only that transaction."""
+    app = App("sharing", postgres_url, schema=schema)
+    limits: list[str] = []
+
+    @contextmanager
+    def transaction() -> Iterator[Any]:
+        with psycopg.connect(postgres_url) as connection:
+            yield connection
+            for _ in range(2):
+                (limit,) = connection.execute("show idle_in_transaction_session_timeout").fetchone() or ("none",)
+                limits.append(limit)
+                connection.commit()
+
+    @app.projection(Shared, tables="seen", set_up="create table seen (n bigint)", transaction=transaction)
+    def seen(event: Shared, db: Any) -> None:
+        db.execute("insert into seen values (%s)", (event.n,))
+
+    app.migrate()
+    record(app, 1, range(1))
+    async with app.running(lease=LEASE):
+        await until(lambda: len(limits) >= 2)
+    assert limits[:2] == ["10s", "0"]
+    assert run_sql(app, "select n from seen") == [(0,)]
+
+
+def freeze_while_it_renews(url: str, schema: str, pid: int) -> None:
+    """Stop a worker whose lease round waits for a lock, then let the lock go: its transaction stays open."""
+    with psycopg.connect(url) as connection, psycopg.connect(url, autocommit=True) as watching:
+        connection.execute(f"select from {schema}.partitions for update".encode())
+
+        def state(of: str) -> list[tuple[object]]:
+            return watching.execute(
+                f"select pid from pg_stat_activity where query like '%leased_until%' and {of}".encode()
+            ).fetchall()
+
+        until_sync(lambda: state("datname = current_database() and wait_event_type = 'Lock'"))
+        os.kill(pid, signal.SIGSTOP)
+        connection.rollback()
+        until_sync(lambda: state("datname = current_database() and state = 'idle in transaction'"))
+
+
 def test_sigterm_finishes_what_is_in_hand(url: str, schema: str, tmp_path: Path, hired: Crew) -> None:
     job = Job(url, schema, tmp_path / "effects", concurrency=4, seconds=0.5)
     job.app().migrate()
@@ -434,8 +503,6 @@ def test_sigint_stops_as_sigterm_does(tmp_path: Path, hired: Crew) -> None:
     record_work(job, 1, range(1))
     process = hired.start(job.work)
     until_sync(lambda: job.lines())
-    import os
-
     assert process.pid is not None
     os.kill(process.pid, signal.SIGINT)
     process.join(20)

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ensue import App, Delivery, DomainEvent, SourcedEvent, Timer, context
+from ensue import App, Backoff, Delivery, DomainEvent, IntegrationEvent, SourcedEvent, Timer, context
 from ensue.errors import DeclarationError, EventValueError, NotInTransaction
 from ensue.handlers.timers import firing, timers_of
 from ensue.handlers.timers.firing import fire_due, next_due
@@ -233,3 +233,81 @@ async def test_a_timer_set_by_another_process_is_found(app: App) -> None:
             other.after(0, Rang(who="ada"), via=connection)
         await until(lambda: rung(app))
     assert rung(app) == ["ada"]
+
+
+class Ordered(DomainEvent, key="order", name="test.timers.ordered"):
+    order: str
+
+
+class Reminded(IntegrationEvent, version=1, key="order", name="test.timers.reminded"):
+    order: str
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+async def test_a_handler_sets_a_timer_by_its_delivery(app: App, colour: str) -> None:
+    """It is called three times: it fails at first, then it is called again although it has succeeded."""
+    calls: list[int] = []
+
+    def remind(event: Ordered, delivery: Delivery) -> None:
+        calls.append(delivery.attempt)
+        delivery.after(0.0, Rang(who=f"{event.order} {len(calls)}"))
+        delivery.after("3d", Rang(who="later"))
+        if len(calls) == 1:
+            raise OSError("not today")
+
+    async def remind_async(event: Ordered, delivery: Delivery) -> None:
+        remind(event, delivery)
+
+    handler = remind if colour == "sync" else remind_async
+    app.on(Ordered, name="remind", start="beginning", retry=Backoff(first=0.01))(handler)
+    app.migrate()
+    with app.transaction() as connection:
+        app.record(Ordered(order="o-7"), via=connection)
+    async with app.running(lease=1.0):
+        await until(lambda: rung(app) == ["o-7 2"])
+        await until(lambda: not app.operations.standings()[0].behind)
+    assert await app.replays.again("remind", since=0, actor="me", reason="as if its worker had died") == 1
+    assert len(calls) == 3
+    with app.transaction() as connection:
+        waits = app.log.run(timers_of(app.log, "delivery"), connection)
+    fire(app)
+    assert rung(app) == ["o-7 2"]
+    assert len({each.name for each in waits}) == len(waits)
+    assert [each.due_at > datetime.now(UTC) + timedelta(days=2) for each in waits].count(True) == 1
+    (recorded,) = app.read(types=[Rang])
+    (cause,) = app.read(types=[Ordered])
+    assert recorded.metadata.causation_id == cause.id_text
+
+
+async def test_a_translation_sets_a_timer_too(app: App) -> None:
+    @app.translate(Ordered, start="beginning")
+    def remind(event: Ordered, delivery: Delivery) -> None:
+        delivery.after(0.0, Reminded(order=event.order))
+
+    app.migrate()
+    with app.transaction() as connection:
+        app.record(Ordered(order="o-7"), via=connection)
+    async with app.running(lease=1.0):
+        await until(lambda: [each.event.order for each in app.read(types=[Reminded])] == ["o-7"])
+
+
+async def test_a_timer_that_cannot_be_set_fails_its_handler(app: App) -> None:
+    @app.on(Ordered, start="beginning", retry=Backoff(attempts=1))
+    def remind(event: Ordered, delivery: Delivery) -> None:
+        delivery.after("3d", Kept(who="nobody"))
+
+    app.migrate()
+    with app.transaction() as connection:
+        app.record(Ordered(order="o-7"), via=connection)
+    async with app.running(lease=1.0):
+        await until(lambda: app.operations.dead_letters())
+    assert "belongs to a stream" in app.operations.dead_letters()[0].reason
+
+
+def test_a_delivery_of_nobody_sets_no_timer(app: App) -> None:
+    app.migrate()
+    with app.transaction() as connection:
+        app.record(Ordered(order="o-7"), via=connection)
+    (recorded,) = app.read()
+    with pytest.raises(DeclarationError, match=r"app\.after"):
+        Delivery("nobody", recorded, 1).after("3d", Rang(who="nobody"))

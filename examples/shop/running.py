@@ -34,7 +34,8 @@ class Shop:
         self._folder = folder
         self._environment = environment
         self._chance = chance
-        self._port = free_port()
+        self.port = free_port()
+        """Where customers place orders."""
         self._running: list[Process] = []
         self.kills_left = kills
         self._next_kill = 0.0
@@ -63,7 +64,7 @@ class Shop:
 
     def open_web(self) -> None:
         """Let customers in."""
-        self.keep_running("orders.web", "examples.shop.orders.web", str(self._port))
+        self.keep_running("orders.web", "examples.shop.orders.web", str(self.port))
 
     @property
     def _where(self) -> tuple[Path, dict[str, str]]:
@@ -98,7 +99,7 @@ class Shop:
             time.sleep(0.05)
 
     def _put(self, id: UUID, wanted: Wanted) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             connection.request("PUT", f"/orders/{id}", json.dumps(wanted))
             return connection.getresponse().status in (200, 201)

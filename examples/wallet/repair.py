@@ -11,11 +11,14 @@ import asyncio
 import os
 import random
 import time
+from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from ensue import App, Recorded
 from ensue.aggregates import Repository
+from ensue.tables import Table
 
 from .wallet import MoneyDeposited, MoneyWithdrawn, Wallet
 
@@ -23,33 +26,44 @@ WALLETS = [f"w{number:02}" for number in range(20)]
 FEE = Decimal(1)
 
 
+@dataclass
+class ShownBalance:
+    """What the website shows of one wallet."""
+
+    wallet: str
+    cents: int
+
+
+BALANCES = Table("shown_balances", ShownBalance, key=lambda row: row.wallet)
+
+
 def release(url: str, *, version: int, fee: Decimal) -> tuple[App, Repository[Wallet]]:
     """Return the application as a release has it: each shows the balances that its code works out."""
     app = App("wallets", url, migrate=True)
-    mark = "%s" if url.startswith("postgres") else "?"
 
     def clear(wallet: str, connection: Any) -> None:
-        connection.execute(f"delete from shown_balances where wallet = {mark}", (wallet,))
+        BALANCES.remove(wallet, via=connection)
 
-    @app.projection(
-        MoneyDeposited,
-        MoneyWithdrawn,
-        tables="shown_balances",
-        version=version,
-        set_up="create table shown_balances (wallet text primary key, cents bigint not null)",
-        clear=clear,
-    )
+    @app.projection(MoneyDeposited, MoneyWithdrawn, tables=BALANCES, version=version, clear=clear)
     def shown_balances(
         event: MoneyDeposited | MoneyWithdrawn, connection: Any, recorded: Recorded[MoneyDeposited | MoneyWithdrawn]
     ) -> None:
         change = event.amount if isinstance(event, MoneyDeposited) else -event.amount - fee
-        connection.execute(
-            f"insert into shown_balances (wallet, cents) values ({mark}, {mark}) "
-            "on conflict (wallet) do update set cents = shown_balances.cents + excluded.cents",
-            (recorded.key, int(change * 100)),
-        )
+        BALANCES.add(ShownBalance(recorded.key, int(change * 100)), via=connection)
 
+    app.fold("shown_balances")(partial(_folded_balance, fee=fee))
     return app, app.repository(Wallet)
+
+
+def _folded_balance(
+    row: dict[str, Any] | None,
+    event: MoneyDeposited | MoneyWithdrawn,
+    recorded: Recorded[MoneyDeposited | MoneyWithdrawn],
+    fee: Decimal,
+) -> dict[str, Any]:
+    """Make of the events what the projection makes of them, without a database: for the workers of a cluster."""
+    change = event.amount if isinstance(event, MoneyDeposited) else -event.amount - fee
+    return {"wallet": recorded.key, "cents": (row["cents"] if row else 0) + int(change * 100)}
 
 
 def use(wallets: Repository[Wallet], times: int, dice: random.Random) -> None:

@@ -15,7 +15,9 @@ from ensue.events import (
     context,
     upcast,
 )
+from ensue.events.personal import Personal, personal
 from ensue.handlers.processes import Process, moves, starts
+from ensue.handlers.projections.classes import Projection, applies
 from ensue.handlers.timers import Timer
 from ensue.log import ANY, NO_STREAM
 from ensue.subscriptions import Backoff, Delivery, Done, Hold, Park, Retry
@@ -36,17 +38,21 @@ __all__ = [
     "Metadata",
     "Park",
     "PastEvent",
+    "Personal",
     "Process",
+    "Projection",
     "Receipt",
     "Recorded",
     "Retry",
     "Snapshots",
     "SourcedEvent",
     "Timer",
+    "applies",
     "context",
     "errors",
     "evolves",
     "moves",
+    "personal",
     "starts",
     "upcast",
 ]

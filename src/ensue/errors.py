@@ -28,13 +28,23 @@ EnsueError
 ├── UnusableContract             a contract file cannot be read, or cannot be put in other words
 ├── MalformedMessage             a broker's message is no event
 ├── UnverifiedMessage            a webhook is not signed as it should be
+├── PersonalDataError            personal fields cannot be encrypted or read
+│   ├── MasterKeyMissing         the key that the persons' keys are wrapped with is not here
+│   └── SubjectForgotten         nothing personal is recorded about this person any more
+├── LakeError                    a lake cannot be written or read
+│   └── Overtaken                another collector has gone on with the source
 ├── StillNeeded                  events cannot be pruned: somebody needs them
+├── SealError                    a seal cannot be made, taken elsewhere or checked
+│   ├── UnusableKey              there is no key, or it is none
+│   ├── NotSealed                this has not been sealed yet
+│   └── SealBroken               the log no longer is what was sealed
 ├── UnknownName                  no such event, subscription or dead letter
 ├── DatabaseUnavailable          the database did not answer
 ├── BrokerError                  a broker cannot be used
 │   ├── BrokerUnavailable        it did not answer: later, perhaps
 │   ├── BrokerRefused            it answered: somebody has to mend something
 │   └── NotPrepared              a receiver has nothing there yet that keeps messages for it
+├── ConsoleRefused               the console cannot be opened like this, or the visitor may not do that
 └── Permanent                    raised by handlers: trying again is no use
 """
 
@@ -219,8 +229,53 @@ class UnverifiedMessage(EnsueError):
     """A webhook was not signed with one of the secrets, or too long ago."""
 
 
+class PersonalDataError(EnsueError):
+    """Personal fields cannot be encrypted or read."""
+
+
+class MasterKeyMissing(PersonalDataError):
+    """The master key with which the persons' keys are wrapped is not here, or is no key."""
+
+
+class SubjectForgotten(PersonalDataError):
+    """The person is forgotten: nothing personal is recorded about that person any more."""
+
+    def __init__(self, subject: str, field: str) -> None:
+        self.subject = subject
+        self.field = field
+        """The field, with its event class."""
+        super().__init__(
+            f"subject {subject!r} is forgotten, and {field} would record something personal about it: leave its mask "
+            "there, or, if the person has come back, give it another id"
+        )
+
+
+class LakeError(EnsueError):
+    """A lake cannot be written or read."""
+
+
+class Overtaken(LakeError):
+    """Somebody else has collected from this source meanwhile; nothing was written."""
+
+
 class StillNeeded(EnsueError):
     """Events cannot be pruned: a subscription has not passed them, a hold keeps them, or they are kept for ever."""
+
+
+class SealError(EnsueError):
+    """A seal cannot be made, taken elsewhere, or checked."""
+
+
+class UnusableKey(SealError):
+    """There is no key to seal or to check with, or what is given is none."""
+
+
+class NotSealed(SealError):
+    """What is asked for has not been sealed yet."""
+
+
+class SealBroken(SealError):
+    """The log, or the tree beside it, no longer is what was sealed: nothing new is signed over it."""
 
 
 class UnknownName(EnsueError, LookupError):
@@ -257,6 +312,10 @@ class NotPrepared(BrokerError):
         self.made = made
         """What was made for the others, by receiver."""
         super().__init__("\n".join(f"receiver {name} is not prepared: {why}" for name, why in failures.items()))
+
+
+class ConsoleRefused(EnsueError):
+    """The console cannot be opened like this, or whoever asks may not do that."""
 
 
 class Permanent(EnsueError):

@@ -12,6 +12,8 @@ from uuid import UUID
 
 from sqlalchemy import exc
 
+from ensue import context
+
 from .app import Sessions, place
 
 
@@ -23,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             order_id = UUID(self.path.removeprefix("/orders/"))
             wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with Sessions.begin() as session:
+            with context(traceparent=self.headers["traceparent"]), Sessions.begin() as session:
                 new = place(session, order_id, wanted["customer"], wanted["item"], int(wanted["quantity"]))
         except (ValueError, KeyError, TypeError):
             self._answer(400)

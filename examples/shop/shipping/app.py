@@ -19,6 +19,10 @@ BROKER = os.environ.get("SHOP_BROKER", "nats://localhost:4222/shop")
 DATABASE = os.environ.get("SHOP_DATABASE", "sqlite:///{service}.db").format(service="shipping")
 
 app = App("shipping", DATABASE, contracts=Path(__file__).parent / "contracts")
+if "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ:
+    from ensue.integrations.opentelemetry import export_traces
+
+    export_traces(app)
 engine = create_engine(DATABASE)
 Sessions = sessionmaker(engine)
 

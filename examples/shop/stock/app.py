@@ -17,6 +17,10 @@ RETRY = 20
 """How often a command is repeated when somebody else has changed the item meanwhile."""
 
 app = App("stock", DATABASE, contracts=Path(__file__).parent / "contracts")
+if "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ:
+    from ensue.integrations.opentelemetry import export_traces
+
+    export_traces(app)
 items = app.repository(Item, snapshots=Snapshots(every=100))
 
 app.inbox(BROKER, OrderPlaced, OrderCancelled, name="orders")

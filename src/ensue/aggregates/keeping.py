@@ -13,7 +13,8 @@ import msgspec
 from msgspec import inspect
 
 from ensue.errors import DeclarationError
-from ensue.events.structure import from_plain, parts, to_plain
+from ensue.events.plain import from_plain, to_plain
+from ensue.events.structure import parts
 
 T = TypeVar("T")
 

@@ -16,7 +16,8 @@ from ensue.aggregates.loading import Loader
 from ensue.aggregates.models import Loaded, Model
 from ensue.aggregates.snapshots import Snapshots
 from ensue.errors import AggregateNotFound, DeclarationError, EnsueError, UnknownName, VersionConflict
-from ensue.events import Event, Receipt, Recorded
+from ensue.events import Event, Receipt, Recorded, stored_types
+from ensue.events.personal import declared, is_personal
 from ensue.log import Call, Log, Selection, Steps, Transaction
 
 S = TypeVar("S")
@@ -58,6 +59,11 @@ class Store(Generic[S]):
         self._loader = Loader(log, model, snapshots)
         self._cache: Cache[S] | None = None if cache is None else Cache(cache)
 
+    @property
+    def _is_personal(self) -> bool:
+        """Whether personal fields may be in the state."""
+        return declared() and any(is_personal(name) for each in self.model.events for name in stored_types(each))
+
     # --- carrying operations out, on the user's connection or on one of ours
 
     def run(self, steps: Steps[T], via: object) -> Any:
@@ -75,7 +81,8 @@ class Store(Generic[S]):
 
     def load(self, id: AggregateId, via: object, *, create: bool = False) -> Steps[Loaded[S]]:
         """Load an aggregate as it is; with `create`, also one that does not exist."""
-        cached = self._cache is not None and via is None  # what is not committed must not be kept
+        cached = self._cache is not None and via is None and not self._is_personal
+        # what is not committed must not be kept, nor what could outlive a person's key
         loaded = yield from (self._load_cached(str(id)) if cached else self._loader.load(id))
         return loaded if create and loaded.version == 0 else self._loader.alive(loaded)
 
@@ -113,7 +120,7 @@ class Store(Generic[S]):
 
     def _keep(self, loaded: Loaded[S], event_id: str) -> None:
         """Keep what is committed, if there is a cache."""
-        if self._cache is not None and loaded.ended_by is None:
+        if self._cache is not None and loaded.ended_by is None and not self._is_personal:
             self._cache.put(
                 loaded.id, Kept(self.model.copy(loaded.state), loaded.version, event_id, loaded.snapshot, loaded.size)
             )
@@ -170,7 +177,8 @@ class Store(Generic[S]):
                 yield from self._loader.snapshot(loaded, events)
             return receipt
 
-        return self.log.alone(steps(), single=not self._loader.keeps_snapshots)
+        keyed = declared() and any(is_personal(type(each).__type__) for each in events)
+        return self.log.alone(steps(), single=not self._loader.keeps_snapshots and not keyed)
 
     def _look_ahead(self, loaded: Loaded[S], events: tuple[Event, ...]) -> None:
         if type(events[-1]) in self.model.deleted_by:
@@ -206,7 +214,7 @@ class Store(Generic[S]):
         state, changes = model.begin(id), list[Change]()
         before = model.plain(state) if version == 0 else None
         for recorded in events:
-            state = model.fold(id, state, [(recorded.version, recorded.type, recorded.data)], recorded.position)
+            state = model.fold(id, state, [(recorded.version, recorded.type, recorded.plain)], recorded.position)
             after = model.plain(state) if (recorded.version or 0) >= version else None
             if before is not None and after is not None:
                 changes.append(Change(recorded.version or 0, recorded, before, after))

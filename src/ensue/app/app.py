@@ -6,17 +6,19 @@ import asyncio
 import logging
 import signal
 import sqlite3
-from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
 
 from ensue.app.between import Between
 from ensue.app.boundaries import check_boundaries
+from ensue.app.collecting import Collecting
 from ensue.app.declaring import Declarations
+from ensue.app.forgetting import Forgetting
 from ensue.app.mapping import Map, chart
 from ensue.app.modules import Module
 from ensue.app.operations import Operations
@@ -27,13 +29,15 @@ from ensue.app.projecting import Projections
 from ensue.app.reading import Reading
 from ensue.app.recording import Recording
 from ensue.app.replaying import Replays
+from ensue.app.sealing import Sealing
 from ensue.app.serving import describe
 from ensue.brokers.preparing import prepare
 from ensue.contracts import Service, check_contracts
 from ensue.errors import DeclarationError
-from ensue.events import Event, Receipt, stored_types
+from ensue.events import Event, Observer, Receipt, stored_types
 from ensue.handlers.projections import first_build
 from ensue.history import History
+from ensue.keys import MasterKeys
 from ensue.log import (
     ANY,
     AggregateRule,
@@ -47,7 +51,11 @@ from ensue.log import (
     Transaction,
     open_sqlite,
 )
+from ensue.seals import Seals
 from ensue.subscriptions import Subscription, Worker, register
+
+if TYPE_CHECKING:
+    from ensue.app.lakes import LakeReplays
 
 logger = logging.getLogger("ensue")
 
@@ -56,7 +64,7 @@ _several: ContextVar[App | None] = ContextVar("ensue_several_aggregates", defaul
 T = TypeVar("T")
 
 
-class App(Timing, Between, Projections):
+class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
     """An application: its log, its subscriptions, its worker.
 
     `url` says where the log is: `sqlite:///file.db`, `postgresql://user@host/database`, or `memory://name` (in this
@@ -68,6 +76,9 @@ class App(Timing, Between, Projections):
 
     `contracts` is the folder of the contract files: at start-up every integration event that the service publishes must
     be as its file says. Without it nothing is checked then.
+
+    `master_keys` wraps the keys of persons whose `Personal` fields are encrypted, where a key service does that;
+    otherwise the environment variable `ENSUE_MASTER_KEY` holds the master key.
 
     Nothing is opened before it is needed. An `App` may be used by any number of threads and event loops.
     Raises `DeclarationError` for a URL or a schema that cannot be used.
@@ -82,6 +93,7 @@ class App(Timing, Between, Projections):
         migrate: bool = False,
         aggregate_rule: AggregateRule = "enforce",
         contracts: str | Path | None = None,
+        master_keys: MasterKeys | None = None,
     ) -> None:
         if not name or not name.isprintable():
             raise DeclarationError(f"App name {name!r}: printable text, please; the log will belong to it")
@@ -91,7 +103,7 @@ class App(Timing, Between, Projections):
         self.contracts = None if contracts is None else Path(contracts)
         """The folder of the contract files, against which the integration events are checked at start-up."""
         self._rule: AggregateRule = aggregate_rule
-        self.log = Log(Place(name, url, schema))
+        self.log = Log(Place(name, url, schema), master_keys)
         self.declarations = Declarations()
         self.ownership = Ownership()
         self._modules: dict[str, Module] = {}
@@ -106,6 +118,8 @@ class App(Timing, Between, Projections):
             self.log, self._recording, self.declarations.aggregates, lambda: self.declarations.names_of("relay")
         )
         """Looking back: what caused what, what was at a moment, how much of the past is kept."""
+        self.seals = Seals(self.log, lambda: self.declarations.sealer)
+        """Sealing the log against falsification, verifying it, proving what is in it."""
         self.processes = Processes(self.log, self.declarations, self._recording)
         """What operators do with processes: list, show, cancel, draw."""
         self._migrates = migrate
@@ -116,6 +130,20 @@ class App(Timing, Between, Projections):
 
     def __repr__(self) -> str:
         return f"App({self.name!r})"
+
+    def observe(self, observer: Observer) -> None:
+        """Tell somebody what happens, as it happens: `ensue.integrations` has observers that trace and count.
+
+        Workers that are started from then on tell it, too. Several observers are all told.
+        """
+        self.log.observe(observer)
+
+    def replays_from(self, lake: str | Path) -> LakeReplays:
+        """Return `replays` that read the log's past from a lake; `LakeError` if it has collected nothing of it."""
+        from ensue.app.lakes import LakeReplays
+        from ensue.lake import Lake
+
+        return LakeReplays(self.log, self.declarations, Lake(lake))
 
     # --- modules
 
@@ -298,9 +326,11 @@ class App(Timing, Between, Projections):
 
         `lease` is how many seconds a partition stays with a worker that is not heard of; `grace` how many seconds
         the events in hand may take when it stops. What stops the worker is raised in the block's task. Raises
-        `BoundaryCrossed` and `ContractBroken` at once if the declarations are wrong, see `check`.
+        `BoundaryCrossed` and `ContractBroken` at once if the declarations are wrong, see `check`; `MasterKeyMissing` if
+        personal events are handled and no master key is here.
         """
         self.check()
+        self._check_keys()
         ready = asyncio.Event()
         cursors = partial(self.declarations.cursors, self.log)
         worker = Worker(self.log, cursors, lease=lease, grace=grace, chores=chores(self.log, self.declarations))
@@ -336,8 +366,13 @@ class App(Timing, Between, Projections):
             if not task.cancelled():
                 task.exception()
 
-    def run(self, *, lease: float = 5.0, grace: float = 30.0) -> None:
-        """Run the worker until SIGTERM or SIGINT, then finish, checkpoint, release and return."""
+    def run(
+        self, *, lease: float = 5.0, grace: float = 30.0, started: Callable[[Worker], object] = lambda _: None
+    ) -> None:
+        """Run the worker until SIGTERM or SIGINT, then finish, checkpoint, release and return.
+
+        `started` is called with it in its event loop, once it works: `Pulse.watch`, for example.
+        """
         stopped = False
 
         async def work() -> None:
@@ -352,6 +387,7 @@ class App(Timing, Between, Projections):
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop)
             async with self.running(lease=lease, grace=grace) as worker:
+                started(worker)
                 logger.info("worker %s runs %d subscriptions", worker.id, len(self.subscriptions))
                 await asyncio.Event().wait()
 

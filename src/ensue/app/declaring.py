@@ -30,9 +30,10 @@ from ensue.handlers import (
 )
 from ensue.handlers.processes import ProcessManager
 from ensue.handlers.projections import Build, Projection, resolve, subscription_of
-from ensue.handlers.timers import Alarm, Schedule
+from ensue.handlers.timers import Alarm, Schedule, Timers
 from ensue.log import Log, Steps
-from ensue.subscriptions import Backoff, Cursors, Start, Subscription
+from ensue.seals import Bell, Sealer
+from ensue.subscriptions import Backoff, Chore, Cursors, Start, Subscription
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -131,6 +132,13 @@ class Declarations:
     schedules: dict[str, Schedule] = field(default_factory=dict[str, Schedule])
     alarm: Alarm = field(default_factory=Alarm)
     """Is told of timers that are due soon."""
+    sealer: Sealer | None = None
+    bell: Bell = field(default_factory=Bell)
+    """Is told of events that have been hashed and not yet signed."""
+    chores: list[Chore] = field(default_factory=list[Chore])
+    """What workers do beside the subscriptions, as collecting into a lake."""
+    folds: dict[str, Callable[..., Any]] = field(default_factory=dict[str, Callable[..., Any]])
+    """The pure functions that make a projection's rows, by its name."""
 
     def handler_of(self, command: type[Command]) -> str | None:
         """Return the name of a command's handler, None if it has none."""
@@ -335,7 +343,8 @@ class Declaring(Declares):
                 f"subscription {name!r}: there is no option {', '.join(unknown)}; "
                 f"there are name, {', '.join(sorted(Options.__optional_keys__))}"
             )
-        self.declarations.subscribe(reaction(handle, types, name=name, **options))
+        timers = Timers(self._log, self.declarations.alarm, self.declarations.guards.check_timer)
+        self.declarations.subscribe(reaction(handle, types, name=name, timers=timers, **options))
         self.declarations.handlers.append(Handler(name, how, types, function, self._module, makes))
 
     @overload

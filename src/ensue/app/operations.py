@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ensue.app.checking import Checked, check_events
 from ensue.app.declaring import Declarations
+from ensue.app.searching import Found, search
 from ensue.brokers.windows import Window, window
 from ensue.errors import UnknownName
 from ensue.events import Recorded
-from ensue.log import Log, Steps
+from ensue.log import Log, Selection, Steps
 from ensue.subscriptions import pause, repartition, retire
+from ensue.subscriptions.faults import Fault, faults
+from ensue.subscriptions.flowing import Flow, flow
 from ensue.subscriptions.inspecting import LastError, Passage, last_errors, owner, passages, queued
 from ensue.subscriptions.operating import (
+    ALL,
     AuditEntry,
     DeadLetter,
     Decision,
@@ -24,6 +28,7 @@ from ensue.subscriptions.operating import (
     Progress,
     Standing,
     WorkerSeen,
+    alive,
     audit,
     clock,
     dead_letters,
@@ -61,14 +66,29 @@ class Operations:
 
     # --- looking
 
-    def standings(self) -> list[Standing]:
-        """Return how far every subscription is."""
-        found: list[Standing] = self._do(standings(self._log))
+    def standings(self, most: int = ALL) -> list[Standing]:
+        """Return how far every subscription is; with `most`, what is behind is counted up to that."""
+        found: list[Standing] = self._do(standings(self._log, most))
         return found
 
-    def dead_letters(self, filter: Filter | None = None) -> list[DeadLetter]:
-        """Return the parked events that match, in the log's order."""
-        found: list[DeadLetter] = self._do(dead_letters(self._log, filter or Filter()))
+    def flow(self, since: int, head: int, checkpoints: Mapping[str, tuple[tuple[str, ...], int, int]]) -> Flow:
+        """Return what was recorded between two positions, and what subscriptions have passed since.
+
+        `checkpoints` says for each its types, and the positions where it stood then and now.
+        """
+        found: Flow = self._do(flow(self._log, since, head, checkpoints))
+        return found
+
+    def dead_letters(
+        self, filter: Filter | None = None, *, limit: int = ALL, behind: tuple[int, str] = (0, "")
+    ) -> list[DeadLetter]:
+        """Return the parked events that match, in the log's order: so many, behind a (position, subscription)."""
+        found: list[DeadLetter] = self._do(dead_letters(self._log, filter or Filter(), limit, behind))
+        return found
+
+    def faults(self, subscription: str | None = None) -> list[Fault]:
+        """Return what fails, in groups by subscription, type and the class of the error, the most frequent first."""
+        found: list[Fault] = self._do(faults(self._log, subscription))
         return found
 
     def waiting(self, letter: DeadLetter) -> list[Recorded[Any]]:
@@ -92,10 +112,32 @@ class Operations:
         return found
 
     def audit(
-        self, limit: int = 100, *, subscription: str | None = None, event_id: str | None = None
+        self,
+        limit: int = 100,
+        *,
+        subscription: str | None = None,
+        event_id: str | None = None,
+        key: str | None = None,
+        before: int = ALL,
     ) -> list[AuditEntry]:
-        """Return what operators did, the latest first: all of it, or that to one subscription or one event."""
-        found: list[AuditEntry] = self._do(audit(self._log, limit, subscription, event_id))
+        """Return what operators did, the latest first: all of it, or that to one subscription, key or event.
+
+        `before` is the `number` of an entry, to go on from there. An event is found quickly if its key is given too.
+        """
+        found: list[AuditEntry] = self._do(audit(self._log, limit, subscription, event_id, key, before))
+        return found
+
+    def search(self, selection: Selection, *, limit: int = 100, seconds: float = 0.5) -> Found:
+        """Return the latest events of a selection, the last first, up to where the log is complete.
+
+        A text in the contents is in no index: then it looks back for about so many seconds, and says how far it came.
+        """
+        found: Found = self._do(search(self._log, selection, limit, seconds))
+        return found
+
+    def stored_types(self) -> list[str]:
+        """Return every wire type that the log holds events of."""
+        found: list[str] = self._do(self._log.stored_types())
         return found
 
     def holders(self) -> list[Holder]:
@@ -106,6 +148,11 @@ class Operations:
     def workers(self) -> list[WorkerSeen]:
         """Return the workers that have lived lately."""
         found: list[WorkerSeen] = self._do(workers(self._log))
+        return found
+
+    def alive(self) -> list[str]:
+        """Return the workers that hold a lease or have been heard of lately."""
+        found: list[str] = self._do(alive(self._log))
         return found
 
     def clock_skew(self) -> float:
@@ -164,13 +211,27 @@ class Operations:
         reason: str,
         dry_run: bool = False,
         progress: Progress | None = None,
+        limit: int = ALL,
+        behind: tuple[int, str] = (0, ""),
     ) -> list[DeadLetter]:
         """Retry, skip or discard every parked event that matches; return them in the log's order.
+
+        It is one transaction: where there are very many, `limit` and `behind` cut them into several.
 
         `retry` tries again now; `skip` gives up the event and goes on with those that queue behind it; `discard`
         drops the event and all that queue behind it. The worker carries it out, in the order of the key.
         """
-        steps = decide(self._log, filter, decision, actor=actor, reason=reason, dry_run=dry_run, progress=progress)
+        steps = decide(
+            self._log,
+            filter,
+            decision,
+            actor=actor,
+            reason=reason,
+            dry_run=dry_run,
+            progress=progress,
+            limit=limit,
+            behind=behind,
+        )
         found: list[DeadLetter] = self._change(steps)
         return found
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
 
 from ensue.app.declaring import Declarations
 from ensue.app.recording import Recording
@@ -10,7 +12,8 @@ from ensue.drawing import Map
 from ensue.errors import UnknownName
 from ensue.events import context
 from ensue.handlers.carrying import Carrier, Work
-from ensue.handlers.processes import ProcessSeen, ProcessShown, cancelling, diagram, processes, shown
+from ensue.handlers.processes import ProcessSeen, ProcessShown, Status, begun, cancelling, diagram, processes, shown
+from ensue.handlers.timers import WaitingTimer, next_timers, steer_timer
 from ensue.log import Log, Steps
 
 
@@ -36,6 +39,13 @@ class Processes:
         found: list[ProcessSeen] = self._do(processes(self._log, process=process, key=key, status=status, limit=limit))
         return found
 
+    def begun(
+        self, process: str, status: Status = "running", *, limit: int = 100, before: tuple[datetime, str] | None = None
+    ) -> Sequence[ProcessSeen]:
+        """Return processes of a name and a status, those that began last first, before a (`started_at`, `key`)."""
+        found: list[ProcessSeen] = self._do(begun(self._log, process, status, limit, before))
+        return found
+
     def show(self, process: str, key: str) -> ProcessShown:
         """Return everything about a process: its state, its steps, its timers. Raises `UnknownName`."""
         found: ProcessShown = self._do(shown(self._log, process, key))
@@ -54,6 +64,29 @@ class Processes:
 
         with context(actor=actor):
             return Carrier(self._log, process, asynchronous=False).directly(work)
+
+    # --- timers
+
+    def next_timers(self, limit: int = 100) -> Sequence[WaitingTimer]:
+        """Return the timers that wait, of processes and of the application, the next one first."""
+        found: Sequence[WaitingTimer] = self._do(next_timers(self._log, limit))
+        return found
+
+    def fire_timer(self, owner: str, name: str, *, actor: str, reason: str) -> None:
+        """Let a timer be due now: a worker records its event within a second. Raises `UnknownName`."""
+        self._steer(owner, name, "fire timer", actor, reason)
+
+    def cancel_timer(self, owner: str, name: str, *, actor: str, reason: str) -> None:
+        """Drop a timer: its event is never recorded. Raises `UnknownName`."""
+        self._steer(owner, name, "cancel timer", actor, reason)
+
+    def _steer(
+        self, owner: str, name: str, action: Literal["fire timer", "cancel timer"], actor: str, reason: str
+    ) -> None:
+        steps = steer_timer(self._log, owner, name, action, actor=actor, reason=reason)
+        self._do(self._log.transaction(self._log.impatiently(steps)))
+
+    # --- drawing
 
     def diagram(self, process: str, version: int | None = None) -> Map:
         """Draw up a declared process, the newest version unless another is asked for; no database is needed.

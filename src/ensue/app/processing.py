@@ -12,9 +12,10 @@ from ensue.events import Command, Event
 from ensue.handlers import Function, Reacting, name_of
 from ensue.handlers.processes import Keys, Process, ProcessManager, Surroundings, managing, recorded_by
 from ensue.handlers.projections import listen
-from ensue.handlers.timers import Schedule, Ticking, Timer, When, drop_timers, firing, set_timers, setting, ticking
+from ensue.handlers.timers import Schedule, Ticking, Timer, drop_timers, firing, set_timers, setting, ticking
 from ensue.log import AsyncConnection, Log, Steps, SyncConnection
-from ensue.subscriptions import Backoff, Chore, Start
+from ensue.seals import signing
+from ensue.subscriptions import Backoff, Chore, Start, When
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -144,8 +145,9 @@ class Timing(Processing):
         the event, exactly once. A timer of the same `name` is replaced. On an async connection it returns an awaitable.
         Raises what `record` raises, and `DeclarationError` for what is no time or no name.
         """
-        check_timer(self.declarations, event)
-        prepared = setting(when, event, name=name)
+        self.declarations.guards.check_timer(event)
+        with self._log.traced():
+            prepared = setting(when, event, name=name)
         if prepared.at is None:
             self.declarations.alarm.due_in(prepared.seconds)
 
@@ -181,30 +183,25 @@ def surroundings(log: Log, declarations: Declarations, record: Callable[..., Any
         alarm=declarations.alarm,
         record=record,
         is_handled=lambda command: declarations.handler_of(command) is not None,
-        check_timer=lambda event: check_timer(declarations, event),
+        check_timer=declarations.guards.check_timer,
     )
 
 
 def chores(log: Log, declarations: Declarations) -> list[Chore]:
     """Return what a worker has to do beside its subscriptions."""
     schedules = tuple(declarations.schedules.values())
-    return [firing(log, declarations.alarm), *([ticking(log, schedules)] if schedules else [])]
+    found = [firing(log, declarations.alarm)]
+    if schedules:
+        found.append(ticking(log, schedules))
+    if declarations.sealer is not None:
+        found.append(signing(log, declarations.sealer, declarations.bell))
+    return [*found, *declarations.chores]
 
 
 def recorded(manager: ProcessManager) -> tuple[type[Event], ...]:
     """Return what any version of a process may record, as far as its source says so."""
     found = (event for version in manager.versions.values() for event in recorded_by(version.cls))
     return tuple(dict.fromkeys(found))
-
-
-def check_timer(declarations: Declarations, event: Event) -> None:
-    """Raise `DeclarationError` if a timer cannot record an event as `record` would."""
-    if calls := declarations.guards.calls((event,)):
-        raise DeclarationError(
-            f"{type(event).__qualname__} is handled within its recording, by {calls[0][0].name!r}, and a timer's event "
-            "is recorded by a worker, which does not call that: let the timer record an event of its own, and handle "
-            "it with @app.on(…)"
-        )
 
 
 def check_commands(declarations: Declarations) -> None:

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import timedelta
+from inspect import isclass
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
 
 import msgspec
 
 from ensue.app.declaring import Declares, Handler, check_types
-from ensue.errors import DuplicateName, NotReached
+from ensue.errors import DeclarationError, DuplicateName, NotReached
 from ensue.events import Event, Receipt, Recorded
 from ensue.handlers import Function, name_of
-from ensue.handlers.projections import Clear, Projection, listen, live_build, table_names
-from ensue.log import Log, Steps
+from ensue.handlers.projections import (
+    Clear,
+    Projection,
+    SetUp,
+    Tables,
+    listen,
+    live_build,
+    set_up_sql,
+    table_names,
+)
+from ensue.handlers.projections.classes import Projection as ProjectionClass
+from ensue.handlers.projections.classes import as_function
+from ensue.log import Log, Postgres, Steps
 from ensue.subscriptions import Backoff, seconds
+from ensue.subscriptions.parking import PLACE
 
 if TYPE_CHECKING:
     from typing import Unpack
 
+P = TypeVar("P", bound=ProjectionClass)
 E = TypeVar("E", bound=Event)
 E2 = TypeVar("E2", bound=Event)
 E3 = TypeVar("E3", bound=Event)
@@ -51,8 +65,9 @@ class ProjectionOptions(TypedDict, total=False):
 
     version: int
     """Grows with every change of what it makes of the events (1): then it is built anew beside the one that is live."""
-    set_up: str | None
-    """SQL that makes the tables, where they are not there yet. Without it they come from your migrations."""
+    set_up: SetUp
+    """Makes the tables, where they are not there yet: SQL, or SQLAlchemy's metadata. Tables of `ensue.tables` need
+    none; others come from your migrations without it."""
     clear: Clear
     """Removes the rows of a key, given the key and the connection: what `ensue replay --key` and `--since` need."""
     transaction: Callable[[], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]] | None
@@ -72,12 +87,15 @@ class Projections(Declares):
     """The part of an `App` and of a module that is about projections."""
 
     @overload
+    def projection(self, cls: type[P], /) -> type[P]: ...
+
+    @overload
     def projection(
         self,
         type: type[E],
         /,
         *,
-        tables: str | Iterable[Any],
+        tables: Tables,
         name: str | None = None,
         **options: Unpack[ProjectionOptions],
     ) -> Projecting[E]: ...
@@ -89,7 +107,7 @@ class Projections(Declares):
         second: type[E2],
         /,
         *,
-        tables: str | Iterable[Any],
+        tables: Tables,
         name: str | None = None,
         **options: Unpack[ProjectionOptions],
     ) -> Projecting[E | E2]: ...
@@ -100,17 +118,17 @@ class Projections(Declares):
         type: type[Event],
         /,
         *more: type[Event],
-        tables: str | Iterable[Any],
+        tables: Tables,
         name: str | None = None,
         **options: Unpack[ProjectionOptions],
     ) -> Projecting[Any]: ...
 
     def projection(
         self,
-        type: type[Event],
+        type: type[Event | ProjectionClass],
         /,
         *more: type[Event],
-        tables: str | Iterable[Any],
+        tables: Tables = (),
         name: str | None = None,
         **options: Unpack[ProjectionOptions],
     ) -> Any:
@@ -119,37 +137,63 @@ class Projections(Declares):
         The function is called with the event, a connection, and, if it takes three arguments, the event's `Recorded`
         (its stream, version, time), in a transaction of the log's database; what it writes and how far it is are
         committed together, for many events at once. One that fails is set aside with its key, and the others are
-        committed. `tables` names what it writes (text, SQLAlchemy tables, or models): that is what is built anew,
-        beside the live ones, when `version` grows or `ensue replay` says so. The function writes its tables and nothing
-        else: what would leave the database, or record an event, raises `LeavesTheDatabase`.
+        committed. `tables` names what it writes (text, `ensue.tables.Table`, SQLAlchemy tables, or models): that is
+        what is built anew, beside the live ones, when `version` grows or `ensue replay` says so. The function writes
+        its tables and nothing else: what would leave the database, or record an event, raises `LeavesTheDatabase`.
+
+        Above a class derived from `Projection`, it stands alone: the class says all that.
 
         Raises `DeclarationError` and `DuplicateName`.
         """
-        check_types("projection", (type, *more))
+        if isclass(type) and issubclass(type, ProjectionClass):
+            if more or tables or name or options:
+                raise DeclarationError(
+                    f"app.projection({type.__qualname__}, …): its attributes say what else there is to say"
+                )
+            self._project_class(type)
+            return type
+        types: tuple[Any, ...] = (type, *more)
+        check_types("projection", types)
 
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
-            label = name or name_of(function)
-            self._project(function, (type, *more), label, table_names(tables), options)
+            self._project(function, types, name or name_of(function), tables, options)
             return function
 
         return declare
+
+    def _project_class(self, cls: type[ProjectionClass]) -> None:
+        projection = cls()
+        clear: Clear = getattr(projection, "clear", None)
+        options: ProjectionOptions = {
+            "version": cls.version,
+            "set_up": cls.set_up,
+            "clear": clear,
+            "transaction": getattr(cls, "transaction"),  # noqa: B009 pyright would bind it
+            "batch": cls.batch,
+            "partitions": cls.partitions,
+            "retry": cls.retry,
+            "timeout": cls.timeout,
+        }
+        self._project(as_function(projection), tuple(cls.__appliers__), cls.name or cls.__name__, cls.tables, options)
 
     def _project(
         self,
         function: Callable[..., Any],
         types: tuple[type[Event], ...],
         name: str,
-        tables: tuple[str, ...],
+        given: Tables,
         options: ProjectionOptions,
     ) -> None:
         limit = options.get("timeout", 60.0)
+        tables = table_names(given)
+        set_up = set_up_sql(options.get("set_up"), given, postgres=isinstance(self._log.dialect, Postgres))
         made = Projection(
             name=name,
             version=options.get("version", 1),
             types=types,
             function=Function(function, name, "the connection", "how the log holds the event"),
             tables=tables,
-            set_up=options.get("set_up"),
+            set_up=set_up,
             clear=options.get("clear"),
             transaction=options.get("transaction"),
             batch=options.get("batch", 500),
@@ -222,8 +266,9 @@ def _reached(log: Log, receipt: Receipt, projection: str) -> Steps[bool]:
         return False
     ids = _json(receipt.id_texts).decode()
     for key, position, reason in (yield sql["parked_before"](subscription=build.cursor, ids=ids)):
+        why = (yield from log.personal.tell({key: (reason, PLACE)}))[key]
         raise NotReached(
-            f"projection {projection!r} has set key {key!r} aside at position {position}: {reason}; "
+            f"projection {projection!r} has set key {key!r} aside at position {position}: {why}; "
             "`ensue dead show` tells more"
         )
     return True

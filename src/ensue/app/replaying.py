@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -84,6 +84,10 @@ class Replays:
     def _change(self, steps: Steps[Any]) -> Any:
         return self._read(self._log.transaction(steps))
 
+    async def _change_async(self, steps: Steps[Any]) -> Any:
+        """As `_change`, without holding up the event loop: who has the lock of SQLite's file may need it to go on."""
+        return await self._log.own.run_async(self._log.transaction(steps))
+
     def _projection(self, name: str) -> Projection:
         found = self._declarations.projections.get(name)
         if found is None:
@@ -92,6 +96,11 @@ class Replays:
         return found
 
     # --- looking
+
+    def position_at(self, moment: datetime) -> int:
+        """Return the first position of what was recorded at a moment or later."""
+        found: int = self._read(self._log.position_at(moment))
+        return found
 
     def builds(self, projection: str | None = None) -> list[BuildStanding]:
         """Return the builds of one projection, or of all, and how far each is."""
@@ -133,11 +142,16 @@ class Replays:
 
     # --- building
 
-    def begin(self, projection: str, *, copied: bool = False, partitions: int | None = None) -> Build:
+    def begin(
+        self, projection: str, *, copied: bool = False, partitions: int | None = None, actor: str = "", reason: str = ""
+    ) -> Build:
         """Make a build beside the live one, or find the one that was begun and not finished; it is not built yet.
 
-        `copied`: it begins with what the live one holds, for keys of it to be repaired, instead of with nothing.
-        Raises `UnknownName`; `ProjectionError` if nothing is live yet, `DeclarationError` if tables cannot be made.
+        `copied`: it begins with what the live one holds, and where that is, instead of with nothing: for keys of it to
+        be repaired, or for a change that leaves right what is there. Raises `UnknownName`; `DeclarationError` if tables
+        cannot be made; `ProjectionError` if nothing is live yet, and for a copy that cannot be right: if tables,
+        columns or events have no counterpart. A new one is written to the
+        audit if there is an `actor`.
         """
         declared = self._projection(projection)
 
@@ -154,6 +168,8 @@ class Replays:
             yield from register(self._log, (yield from self._only(cursor)))
             if copied:
                 yield from copy(self._log, live, build)
+            if actor:
+                yield from _audit(self._log, build.cursor, "replay into a shadow", actor, reason)
             return build
 
         build: Build = self._change(make())
@@ -260,7 +276,7 @@ class Replays:
             )
         await self._log.own.run_async(refuse_if_pruned(self._log, declared))
         repair = Repair(self._log, declared, build, self._declarations.cursor(self._log, build).types)
-        self._audit(build.cursor, f"repair {len(keys)} keys", actor, reason)
+        await self._audit(build.cursor, f"repair {len(keys)} keys", actor, reason)
         events = 0
         for number, key in enumerate(keys, 1):
             try:
@@ -377,13 +393,13 @@ class Replays:
                 progress(max(0, min(rows[0][0], goal) - since), goal - since)
             return bool(rows) and rows[0][0] >= goal
 
-        self._audit(subscription, f"replay with effects from {since} to {goal}", actor, reason)
+        await self._audit(subscription, f"replay with effects from {since} to {goal}", actor, reason)
         await self._work(cursor, done, 5.0)
-        self._change(_forget(self._log, cursor.name))
+        await self._change_async(_forget(self._log, cursor.name))
         return called
 
-    def _audit(self, name: str, action: str, actor: str, reason: str) -> None:
-        self._change(_audit(self._log, name, action, actor, reason))
+    async def _audit(self, name: str, action: str, actor: str, reason: str) -> None:
+        await self._change_async(_audit(self._log, name, action, actor, reason))
 
 
 def _reached(log: Log, name: str) -> Steps[Any]:

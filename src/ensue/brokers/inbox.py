@@ -6,7 +6,8 @@ for the receiver's own subscription: there it is retried, parked, edited or disc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ import msgspec
 
 from ensue.brokers.messages import Received
 from ensue.errors import EventValueError, Permanent
-from ensue.events import Event, Kind, Written, new_id, restored
+from ensue.events import DONE, Event, Kind, Metadata, Observer, Seen, Written, new_id, restored
 from ensue.handlers import Function
 from ensue.handlers.carrying import Carrier, Do, MakeTransaction, Work
 from ensue.log import Call, Log, Postgres, Steps
@@ -39,9 +40,10 @@ class Effect(Protocol):
 class Calling:
     """Calls the user's function with each event, and the connection if it takes two arguments."""
 
-    def __init__(self, function: Function, timeout: float | None) -> None:
+    def __init__(self, log: Log, function: Function, timeout: float | None) -> None:
         self.asynchronous = function.is_async
         self.timeout = timeout
+        self._log = log
         self._function = function
 
     def prepare(self, message: Received) -> Received:
@@ -51,8 +53,8 @@ class Calling:
     def steps(self, messages: Sequence[Received]) -> Work[None]:
         for message in messages:
             for event in message.events:
-                call = partial(self._function.directly, event)
-                yield Do(call, partial(restored, message.metadata), self._function.label)
+                inside = partial(around, self._log, self._function.label, message)
+                yield Do(partial(self._function.directly, event), inside, self._function.label)
 
 
 class Recording:
@@ -132,11 +134,11 @@ class Inbox:
                 direct.append(each)
         yield from self._effect.steps(direct)
         if later:
-            yield _append(self._log, [self._noted(each) for each in later])
+            yield self._append_noted(later)
 
     def _diverting(self, messages: Sequence[Received]) -> Work[None]:
         if fresh := (yield from self._mark(messages)):
-            yield _append(self._log, [self._noted(each) for each in fresh])
+            yield self._append_noted(fresh)
 
     def _finishing(self, message: Received, mark: str) -> Work[None]:
         if (yield self._receive([["", mark]])):
@@ -160,10 +162,18 @@ class Inbox:
         sql = self._log.dialect.sql["waiting_keys"]
         return (yield sql(keys=_json(keys).decode(), subscription=self.name, type=self.type))
 
-    def _noted(self, message: Received) -> Written:
-        about = message.metadata
+    def _append_noted(self, messages: Sequence[Received]) -> Steps[Any]:
+        written: list[Written] = []
+        for each in messages:
+            written.append((yield from self._noted(each)))  # noqa: PERF401 yields
+        return (yield from _append(self._log, written))
+
+    def _noted(self, message: Received) -> Steps[Written]:
+        about, id = message.metadata, new_id()
+        if (secret := message.concealing(id)) is not None:
+            message = message.concealed((yield from self._log.personal.conceal_one(secret, masking=True)))
         return Written(
-            new_id(),
+            id,
             self.type,
             Kind.DOMAIN,
             msgspec.Raw(message.written_down()),
@@ -174,8 +184,31 @@ class Inbox:
         )
 
 
+def around(log: Log, name: str, message: Received) -> AbstractContextManager[None]:
+    """Make what is around a call of the user's function with a message: what it records follows from that."""
+    observer = log.observer
+    return restored(message.metadata) if observer is None else _observed(observer, name, message, message.metadata)
+
+
+@contextmanager
+def _observed(observer: Observer, name: str, message: Received, metadata: Metadata) -> Generator[None]:
+    with restored(metadata), observer.process(name, [seen_message(message)]) as act:
+        yield
+        act.end([DONE])
+
+
+def seen_message(message: Received) -> Seen:
+    """Return what an observer sees of a message."""
+    about, found = message.metadata, message.message
+    type = found.type if found is not None else ""
+    return Seen(message.id, type, message.key, about.correlation_id, about.traceparent)
+
+
 def _append(log: Log, written: list[Written]) -> Steps[Any]:
-    return log.dialect.append(written, stream=None, expected=None, dedupe=None, log=log.place.app, rule="off")
+    ready = yield from log.personal.conceal(written)
+    return (
+        yield from log.dialect.append(ready, stream=None, expected=None, dedupe=None, log=log.place.app, rule="off")
+    )
 
 
 def _all_written(message: Received) -> tuple[Written, ...]:

@@ -12,8 +12,10 @@ import msgspec
 
 from ensue.brokers.broker import Incoming
 from ensue.contracts.cloudevents import STRUCTURED, Binding, CloudEvent, is_json, parse
-from ensue.errors import MalformedMessage, UnknownName
-from ensue.events import RECEIVED_FROM, DomainEvent, Event, Metadata, Written, fault_in
+from ensue.errors import EventValueError, MalformedMessage, UnknownName
+from ensue.events import RECEIVED_FROM, DomainEvent, Event, Metadata, Recorded, Written, fault_in
+from ensue.events.personal import is_personal, personal_members
+from ensue.keys import Concealing
 
 _encode = msgspec.json.Encoder().encode
 _NUL = b"\\u0000"
@@ -88,6 +90,25 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
             headers={RECEIVED_FROM: self.source},
         )
 
+    def concealing(self, id: str) -> Concealing | None:
+        """Return what is personal in it, before it is kept in the event of this id; None if nothing is.
+
+        None too if nobody can say whose it is: it is kept as it came, and its handler decides.
+        """
+        message = self.message
+        if message is None or message.data is None or not self.events or not is_personal(message.type):
+            return None
+        fields = tuple(each for each in personal_members(message.type).values() if each.subject)
+        try:
+            return Concealing(fields, message.type, message.type, id, message.data)
+        except EventValueError:
+            return None
+
+    def concealed(self, data: bytes) -> Received:
+        """Return it with this data in its place."""
+        assert self.message is not None  # noqa: S101 there was something to conceal
+        return msgspec.structs.replace(self, message=msgspec.structs.replace(self.message, data=data))
+
     def written_down(self) -> bytes:
         """Return all of it as JSON, from which `read_again` reads it."""
         if self.message is not None and (text := _structured(self.message)) is not None:
@@ -118,12 +139,16 @@ def read(incoming: Incoming, binding: Binding, wanted: Collection[str], reader: 
     return _received(message, wanted, reader, incoming)
 
 
-def read_again(data: str, wanted: Collection[str], reader: str) -> Received:
+def read_again(recorded: Recorded[Any], wanted: Collection[str], reader: str) -> Received:
     """Read a message that was written down: perhaps the code, or a person, can read it now."""
     try:
-        kept = _decode_kept(data)
+        kept = _decode_kept(recorded.data)
         if kept.message:
-            return _received(parse({}, bytes(kept.message), content_type=STRUCTURED), wanted, reader, None)
+            message = parse({}, bytes(kept.message), content_type=STRUCTURED)
+            if recorded.opener is not None and message.data is not None:
+                opened = recorded.opener.open(message.type, recorded.id_text, message.data.decode())
+                message = msgspec.structs.replace(message, data=opened.data.encode())
+            return _received(message, wanted, reader, None)
         if kept.malformed is None:
             raise MalformedMessage("it has neither message nor malformed")
         unread = kept.malformed

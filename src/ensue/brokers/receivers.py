@@ -64,7 +64,9 @@ def receiver(
         )
     broker = broker_at(source)
     limit = None if timeout is None else seconds(timeout)
-    effect: Effect = Recording(log) if function is None else Calling(Function(function, name, "the connection"), limit)
+    effect: Effect = (
+        Recording(log) if function is None else Calling(log, Function(function, name, "the connection"), limit)
+    )
     kept = kept_event(name)
     inbox = Inbox(log, name, kept.__type__, effect, transaction)
     wanted = frozenset(each.__type__ for each in types)
@@ -82,7 +84,7 @@ def receiver(
     async def handle(delivery: Delivery) -> None:
         """Handle a message that was recorded because it could not be handled directly."""
         recorded = delivery.recorded
-        await inbox.finish(read_again(recorded.data, wanted, name), recorded.id_text)
+        await inbox.finish(read_again(recorded, wanted, name), recorded.id_text)
 
     def beside(first_slot: int, last_slot: int) -> Receiving:
         held = origin.held(first_slot, last_slot)

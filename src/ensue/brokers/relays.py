@@ -11,7 +11,7 @@ from ensue.brokers.choosing import broker_at
 from ensue.contracts.cloudevents import binary, source_of, structured
 from ensue.errors import BrokerRefused, BrokerUnavailable, DeclarationError
 from ensue.events import Event, IntegrationEvent, Recorded
-from ensue.subscriptions import Backoff, Delivery, Hold, Outcome, Park, Start, Subscription, partition_of
+from ensue.subscriptions import Backoff, Delivery, Hold, Outcome, Outlet, Park, Start, Subscription, partition_of
 
 Topic = Callable[[type[IntegrationEvent]], str]
 """Names the topic of an event class."""
@@ -84,6 +84,7 @@ def relay(
         name=label,
         types=tuple(topics),
         opens=made.open,
+        outlet=Outlet(broker.protocol, topics),
         batch=window,
         start=start,
         retry=retry,

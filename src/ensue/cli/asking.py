@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ensue.app.seeing import Seen, look
 from ensue.cli.options import AppOption, JsonOption
 from ensue.cli.output import (
     BAD,
@@ -37,8 +38,7 @@ from ensue.cli.output import (
     until,
 )
 from ensue.cli.target import Target, find_log
-from ensue.subscriptions.inspecting import LastError
-from ensue.subscriptions.operating import AuditEntry, Standing
+from ensue.subscriptions.operating import AuditEntry
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -48,19 +48,6 @@ def add_to(cli: typer.Typer) -> None:
 
 
 # --- lag
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """How a subscription is."""
-
-    subscription: str
-    state: str
-    standing: Standing | None
-    """None: the log does not know it yet."""
-    workers: int
-    free: int
-    """Partitions that nobody works on."""
-    last_error: LastError | None
 
 
 def lag(
@@ -79,16 +66,16 @@ def lag(
     target = find_log(app)
     if not watch:
         with progress("Counting"):
-            rows = look(target)
+            rows = look(target.app)
         _print(rows, json=json)
         return
     with suppress(KeyboardInterrupt):
         if json or not console().is_terminal:
             while True:
                 if json:
-                    sys.stdout.write(msgspec.json.encode([_as_json(row) for row in look(target)]).decode() + "\n")
+                    sys.stdout.write(msgspec.json.encode([_as_json(row) for row in look(target.app)]).decode() + "\n")
                 else:
-                    _print(look(target), json=False)
+                    _print(look(target.app), json=False)
                     print()
                 sys.stdout.flush()
                 time.sleep(every)
@@ -98,50 +85,7 @@ def lag(
                 time.sleep(every)
 
 
-def look(target: Target) -> list[Row]:
-    """Return how every subscription is, those of the log first."""
-    operations, declared = target.app.operations, target.app.subscriptions
-    standings = operations.standings()
-    errors = operations.last_errors()
-    known = {each.subscription for each in standings}
-    rows = [
-        _row(each, target.app.declarations.declares(each.subscription), errors.get(each.subscription))
-        for each in standings
-    ]
-    missing = [
-        Row(subscription=name, state="not registered", standing=None, workers=0, free=0, last_error=None)
-        for name in declared
-        if name not in known
-    ]
-    return rows + missing
-
-
-def _row(standing: Standing, declared: bool, error: LastError | None) -> Row:
-    owners = {each.owner for each in standing.partitions if each.owner is not None and not each.expired}
-    free = sum(each.owner is None or each.expired for each in standing.partitions)
-    if not declared:
-        state = "vanished"
-    elif standing.paused:
-        state = "paused"
-    elif standing.held is not None and not free:
-        state = "held"
-    elif not standing.behind:
-        state = "up to date"
-    elif free:
-        state = "idle"
-    else:
-        state = "working"
-    return Row(
-        subscription=standing.subscription,
-        state=state,
-        standing=standing,
-        workers=len(owners),
-        free=free,
-        last_error=error,
-    )
-
-
-def _as_json(row: Row) -> dict[str, Any]:
+def _as_json(row: Seen) -> dict[str, Any]:
     standing: dict[str, Any] = {} if row.standing is None else msgspec.to_builtins(row.standing)
     return {
         **standing,
@@ -153,7 +97,7 @@ def _as_json(row: Row) -> dict[str, Any]:
     }
 
 
-def _print(rows: list[Row], *, json: bool) -> None:
+def _print(rows: list[Seen], *, json: bool) -> None:
     if json:
         print_json([_as_json(row) for row in rows])
     elif not rows:
@@ -166,22 +110,22 @@ def _print(rows: list[Row], *, json: bool) -> None:
 
 
 def _picture(target: Target) -> Group:
-    rows = look(target)
+    rows = look(target.app)
     title = Text(f"{target.app.name}, {moment(datetime.now(UTC))}\n", style=DIM)
     return Group(title, _table(rows), *(part for more in _more(rows) for part in ("", more)))
 
 
-def _table(rows: list[Row]) -> Table | str:
+def _table(rows: list[Seen]) -> Table | str:
     columns = ["subscription", "state", ">behind", ">age", ">retrying", ">dead", ">partitions", ">workers"]
     return table(columns, [_cells(row) for row in rows])
 
 
-def _more(rows: list[Row]) -> list[Table | str]:
+def _more(rows: list[Seen]) -> list[Table | str]:
     """Say of what does not go on why."""
     return [found for found in (_held(rows), _errors(rows)) if found is not None]
 
 
-def _held(rows: list[Row]) -> Table | str | None:
+def _held(rows: list[Seen]) -> Table | str | None:
     cells: list[list[Cell]] = [
         [row.subscription, f"{ago(held.since)} ago", until(held.again_at), line(held.reason)]
         for row in rows
@@ -190,7 +134,7 @@ def _held(rows: list[Row]) -> Table | str | None:
     return table(["held", "since", "next try", "~waits for"], cells) if cells else None
 
 
-def _errors(rows: list[Row]) -> Table | str | None:
+def _errors(rows: list[Seen]) -> Table | str | None:
     cells: list[list[Cell]] = [
         [row.subscription, f"{ago(error.failed_at)} ago", error.position, line(error.reason)]
         for row in rows
@@ -199,7 +143,7 @@ def _errors(rows: list[Row]) -> Table | str | None:
     return table(["failing", "last", ">position", "~error"], cells) if cells else None
 
 
-def _cells(row: Row) -> list[Cell]:
+def _cells(row: Seen) -> list[Cell]:
     style = {"up to date": GOOD, "working": "", "paused": WARN}.get(row.state, BAD)
     cells: list[Cell] = [row.subscription, styled(row.state, style)]
     standing = row.standing

@@ -12,16 +12,21 @@ import typer
 
 from ensue.cli import (
     asking,
+    consoling,
     contracts,
     dead,
     diffing,
     doctor,
     events,
+    forgetting,
+    keys,
+    lake,
     looking,
     mapping,
     process,
     pruning,
     replaying,
+    sealing,
     steering,
     tailing,
     tracing,
@@ -60,11 +65,28 @@ def root(
         raise typer.Exit
 
 
-for room in (working, tailing, looking, tracing, diffing, asking, mapping, replaying, steering, pruning, doctor):
+for room in (
+    working,
+    tailing,
+    looking,
+    tracing,
+    diffing,
+    asking,
+    mapping,
+    replaying,
+    steering,
+    pruning,
+    sealing,
+    forgetting,
+    doctor,
+    consoling,
+):
     room.add_to(cli)
 cli.add_typer(contracts.contracts, name="contracts", short_help="Keep the contracts with other services.")
 cli.add_typer(events.events, name="events", short_help="Look at stored events.")
 cli.add_typer(dead.dead, name="dead", short_help="Look at what has failed, and decide about it.")
+cli.add_typer(keys.keys, name="keys", short_help="Make and rotate the master key of personal data.")
+cli.add_typer(lake.lake, name="lake", short_help="Gather events in open table formats, and use them.")
 cli.add_typer(process.process, name="process", short_help="Look at processes, and cancel them.")
 
 

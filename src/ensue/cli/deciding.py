@@ -35,7 +35,6 @@ from ensue.cli.output import (
     say,
 )
 from ensue.cli.target import Target, find_log
-from ensue.cli.workers import alive
 from ensue.errors import UnknownName
 from ensue.subscriptions.operating import DeadLetter, Decision, Filter
 
@@ -152,7 +151,7 @@ def _question(decision: Decision, letters: list[DeadLetter], queued: list[int]) 
 
 
 def _warn_if_nobody_works(target: Target) -> None:
-    if not alive(target.app.operations):
+    if not target.app.operations.alive():
         note(f"No worker is alive: it will be done when one runs: {target.command('run')}")
 
 

@@ -88,5 +88,5 @@ def _line(change: Change) -> Text:
         (clean(recorded.type), NAME),
         clean(who),
         "  ",
-        clean(recorded.data),
+        clean(recorded.shown),
     )

@@ -21,9 +21,9 @@ def add_to(cli: typer.Typer) -> None:
 def doctor(app: AppOption = None, json: JsonOption = False) -> None:
     """Find what is wrong in operation, and say how to mend it; the exit code is 1 if something is.
 
-    It looks at the database, the migrations, the clock, the subscriptions, the workers, their leases and progress,
-    what is held because a broker is away, receivers and their brokers, long transactions, and dead letters. It changes
-    nothing.
+    It looks at the database, the migrations, the master key, the clock, the subscriptions, the workers, their leases
+    and progress, what is held because a broker is away, receivers and their brokers, long transactions, and dead
+    letters. It changes nothing.
     """
     target = find_log(app)
     with progress("Examining"):

@@ -10,10 +10,10 @@ from typing import Literal
 import msgspec
 
 from ensue.cli.output import ago, count, is_outage, line, span, until
+from ensue.cli.seal_findings import seal_findings
 from ensue.cli.target import Target, address
-from ensue.cli.workers import alive
 from ensue.contracts import check_contracts
-from ensue.errors import ContractBroken, NotMigrated, UnusableContract
+from ensue.errors import ContractBroken, MasterKeyMissing, NotMigrated, UnusableContract
 from ensue.log import Sqlite
 from ensue.subscriptions.operating import Holder, Standing
 
@@ -58,9 +58,10 @@ def examine(target: Target) -> Iterator[Finding]:
     yield Finding(check="migrations", level="ok", what="all applied")
     yield from _owner(target)
     yield from _contracts(target)
+    yield from _keys(target)
     yield from _clock(target)
     standings = operations.standings()
-    workers = alive(operations)
+    workers = operations.alive()
     yield from _declarations(target, standings)
     yield from _workers(target, standings, workers)
     yield from _leases(target, standings, workers)
@@ -69,6 +70,7 @@ def examine(target: Target) -> Iterator[Finding]:
     yield from _windows(target)
     yield from _holders(target)
     yield from _dead_letters(target, standings)
+    yield from _seal(target)
 
 
 def _wrong(check: str, what: str, mend: str) -> Finding:
@@ -102,6 +104,29 @@ def _contracts(target: Target) -> Iterator[Finding]:
         yield _wrong("contracts", str(error), target.command("contracts", "check"))
     else:
         yield Finding(check="contracts", level="ok", what=f"as the files in {target.app.contracts} say")
+
+
+def _keys(target: Target) -> Iterator[Finding]:
+    """Look at the master keys, where there is anything personal."""
+    try:
+        found = target.app.keys.masters()
+    except MasterKeyMissing as error:
+        yield _wrong("keys", str(error), "correct ENSUE_MASTER_KEY")
+        return
+    used = sum(each.keys for each in found)
+    if used and not any(each.current for each in found):
+        yield _wrong(
+            "keys",
+            f"personal data of {count(used, 'person')} is encrypted, and there is no master key here to read it",
+            "set ENSUE_MASTER_KEY as the service has it",
+        )
+    elif old := sum(each.keys for each in found if not each.current):
+        yield Finding(
+            check="keys",
+            level="note",
+            what=f"another master key than the current one has wrapped {count(old, 'key')} of persons",
+            mend=target.command("keys", "rotate"),
+        )
 
 
 def _clock(target: Target) -> Iterator[Finding]:
@@ -332,3 +357,8 @@ def _dead_letters(target: Target, standings: list[Standing]) -> Iterator[Finding
             )
     if not any(each.dead or each.retrying for each in standings):
         yield Finding(check="dead letters", level="ok", what="none")
+
+
+def _seal(target: Target) -> Iterator[Finding]:
+    for level, what, mend in seal_findings(target):
+        yield Finding(check="seal", level=level, what=what, mend=mend)

@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from ensue.cli.output import clean
+from ensue.integrations.logs import ids_of
 
 
 class LogFormat(StrEnum):
@@ -36,12 +37,13 @@ class _Text(_Utc):
 
 class _Json(_Utc):
     def format(self, record: logging.LogRecord) -> str:
-        entry = {
+        entry: dict[str, object] = {
             "time": self.formatTime(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
+        entry |= ids_of(record)
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(entry).decode()

@@ -77,7 +77,7 @@ def show(
         return
     _show_envelope(recorded)
     say()
-    say(coloured_json(pretty(recorded.data)))
+    say(coloured_json(pretty(recorded.shown)))
     say()
     _show_passages(target, recorded, passages)
     for each in decisions:

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -21,9 +21,44 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from ensue.app.telling import ago, count, event_as_json, line, moment, pretty, raw, read_moment, span, until
 from ensue.errors import DatabaseUnavailable, EnsueError
-from ensue.events import Recorded
-from ensue.subscriptions import seconds as duration
+
+__all__ = [
+    "BAD",
+    "DIM",
+    "GOOD",
+    "NAME",
+    "WARN",
+    "Cell",
+    "Refused",
+    "ago",
+    "clean",
+    "coloured_json",
+    "complain",
+    "confirm",
+    "console",
+    "count",
+    "event_as_json",
+    "is_database_error",
+    "is_outage",
+    "line",
+    "moment",
+    "note",
+    "os_user",
+    "parse_moment",
+    "pretty",
+    "print_json",
+    "progress",
+    "put",
+    "put_facts",
+    "raw",
+    "say",
+    "span",
+    "styled",
+    "table",
+    "until",
+]
 
 Cell = str | Text | int | None
 GOOD, BAD, WARN, DIM, NAME = "green", "bold red", "yellow", "dim", "bold"
@@ -67,11 +102,6 @@ def styled(text: str | Text, style: str = "") -> Text:
 def clean(text: str) -> str:
     """Return text that cannot steer a terminal: control characters are written out."""
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-
-
-def line(text: str) -> str:
-    """Return a text on one line."""
-    return " ".join(text.split())
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table | str:
@@ -134,24 +164,6 @@ def print_json(value: Any) -> None:
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def raw(text: str | None) -> Any:
-    """Return stored JSON so that it is printed as it is; text that is none as text."""
-    if text is None:
-        return None
-    try:
-        return msgspec.Raw(msgspec.json.format(text.encode(), indent=-1))
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        return text
-
-
-def pretty(text: str) -> str:
-    """Return stored JSON on several lines, its numbers to the letter; text that is none as it is."""
-    try:
-        return msgspec.json.format(text, indent=2)
-    except msgspec.DecodeError:
-        return text
-
-
 def coloured_json(text: str) -> Text:
     """Return JSON with colours for terminals."""
     shown = Text(clean(text))
@@ -159,68 +171,16 @@ def coloured_json(text: str) -> Text:
     return shown
 
 
-def event_as_json(recorded: Recorded[Any]) -> dict[str, Any]:
-    """Return an event as the log holds it, for programs; its class is not needed."""
-    return {
-        "position": recorded.position,
-        "id": recorded.id_text,
-        "type": recorded.type,
-        "kind": recorded.kind_text,
-        "stream": recorded.stream,
-        "version": recorded.version,
-        "key": recorded.key,
-        "data": raw(recorded.data),
-        "metadata": raw(recorded.extra),
-        "correlation_id": recorded.correlation_id,
-        "causation_id": recorded.causation_id,
-        "recorded_at": recorded.recorded_at,
-    }
-
-
 # --- times
-
-
-def moment(at: datetime) -> str:
-    """Return a moment for people, in UTC."""
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def ago(at: datetime) -> str:
-    """Return how long ago it was."""
-    return span((datetime.now(UTC) - at).total_seconds())
-
-
-def until(at: datetime) -> str:
-    """Return in how long it is."""
-    left = (at - datetime.now(UTC)).total_seconds()
-    return f"in {span(left)}" if left > 0 else "now"
-
-
-def span(seconds: float) -> str:
-    """Return a duration in its two largest units."""
-    if seconds < 10:
-        return f"{max(0.0, seconds):.1f} s"
-    whole = int(seconds)
-    for size, unit, smaller_size, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // smaller_size
-            return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
-    return f"{whole} s"
 
 
 def parse_moment(text: str) -> datetime:
     """Read a moment: ISO 8601, in UTC unless it says otherwise, or how long ago: 90s, 15m, 2h, 3d."""
-    try:
-        return datetime.now(UTC) - timedelta(seconds=duration(text))
-    except EnsueError:
-        pass
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
+    if (found := read_moment(text)) is None:
         raise typer.BadParameter(
             f"{text!r} is no moment: write 2026-03-01, 2026-03-01T09:30, or how long ago: 90s, 15m, 2h, 3d"
-        ) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        )
+    return found
 
 
 # --- errors
@@ -239,11 +199,6 @@ def is_outage(error: BaseException) -> bool:
 
 
 # --- people
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    """Return "1 event", "2 events"."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def confirm(question: str, *, yes: bool) -> None:

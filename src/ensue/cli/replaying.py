@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from ensue.app.replaying import BuildStanding, Comparison
+from ensue.app.replaying import BuildStanding, Comparison, Replays
 from ensue.cli.options import ActorOption, AppOption, DryRunOption, JsonOption, ReasonOption, YesOption
 from ensue.cli.output import (
     BAD,
@@ -65,6 +65,12 @@ def replay(
     shadow: Annotated[
         bool, typer.Option("--shadow", help="Build beside the live tables, which stay as they are until you switch.")
     ] = False,
+    from_live: Annotated[
+        bool,
+        typer.Option(
+            "--from-live", help="Begin the build with a copy of the live tables: for a change that leaves them right."
+        ),
+    ] = False,
     since: Annotated[
         str | None,
         typer.Option(
@@ -87,6 +93,22 @@ def replay(
     with_effects: Annotated[
         bool, typer.Option("--with-effects", help="A reaction or a relay: do again what it does.")
     ] = False,
+    from_lake: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAKE",
+            show_default=False,
+            help="A projection: read the events from this lake, as far as it has collected the log.",
+        ),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL|N",
+            show_default=False,
+            help="With --from-lake and --shadow: fold on the workers of a Dask scheduler, or in N processes here.",
+        ),
+    ] = None,
     app: AppOption = None,
     actor: ActorOption = None,
     reason: ReasonOption = "",
@@ -100,14 +122,24 @@ def replay(
     reach the outside, because a projection reaches nothing. Ctrl-C breaks it off; the same command goes on with it.
     Then look at `ensue projection compare`, and switch with `ensue projection switch`.
 
+    --from-live begins with a copy of the live tables instead, and goes on from where they are. It is right if the new
+    code would have made the same rows of all events so far; where it cannot be, it is refused.
+
     --key and --since repair: the rows of those keys, or of all that got an event since, are cleared, and all events of
     these keys applied again, each key in one transaction. With --shadow that happens in a copy.
+
+    --from-lake does either from a lake instead of the log, see `ensue lake`: what was pruned is there.
 
     Reactions and relays are called again only with --with-effects.
     """
     target = find_log(app)
     who = actor or os_user()
-    positions = (_position(target, since, before=True), _position(target, until, before=False))
+    replays = target.app.replays if from_lake is None else target.app.replays_from(from_lake)
+    if from_lake is not None and (jobs > 1 or name not in target.app.declarations.projections):
+        raise TargetError("--from-lake is for projections, and for one job")
+    if engine is not None and (from_lake is None or not shadow or since is not None or key):
+        raise TargetError("--engine builds anew from a lake: say --shadow and --from-lake, without --since and --key")
+    positions = (_position(target, replays, since, before=True), _position(target, replays, until, before=False))
     if name not in target.app.declarations.projections:
         _again(target, name, positions, type, key, who, reason, with_effects, dry_run=dry_run, yes=yes, json=json)
         return
@@ -121,25 +153,45 @@ def replay(
                 f"all of {name!r} is built beside the live tables, so that readers never see half of it: say --shadow; "
                 "or say which keys to repair, with --since or --key"
             )
-        _build(target, name, jobs, dry_run=dry_run, json=json)
+        _build(target, replays, name, jobs, engine, from_live=from_live, dry_run=dry_run, json=json)
+    elif from_live:
+        raise TargetError("--key and --since repair, with --shadow in a copy of the live tables: leave --from-live out")
     else:
-        _repair(target, name, positions, type, key, who, reason, shadow=shadow, dry_run=dry_run, yes=yes, json=json)
+        _repair(
+            target, replays, name, positions, type, key, who, reason, shadow=shadow, dry_run=dry_run, yes=yes, json=json
+        )
 
 
 # --- building anew
 
 
-def _build(target: Target, name: str, jobs: int, *, dry_run: bool, json: bool) -> None:
+def _build(
+    target: Target,
+    replays: Replays,
+    name: str,
+    jobs: int,
+    engine: str | None,
+    *,
+    from_live: bool,
+    dry_run: bool,
+    json: bool,
+) -> None:
+    there = replays.builds(name)
     if dry_run:
-        (live,) = [each for each in target.app.replays.builds(name) if each.build.state == "live"]
-        say(f"would build {name} anew, beside build {live.build.number}, from {count(live.head, 'position')}")
+        (live,) = [each for each in there if each.build.state == "live"]
+        how = "from its rows" if from_live else f"from {count(live.head, 'position')}"
+        say(f"would build {name} anew, beside build {live.build.number}, {how}")
         return
-    build = target.app.replays.begin(name, partitions=jobs if jobs > 1 else None)
+    build = replays.begin(name, copied=from_live, partitions=jobs if jobs > 1 else None)
+    if from_live and build in [each.build for each in there]:
+        note(f"Build {build.number} was begun before; it goes on as it was begun. To begin anew, drop it first.")
     began = time.monotonic()
+    if engine is not None:
+        _spread(replays, build, engine)
     helpers = [_helper(target, build) for _ in range(jobs - 1)]
     try:
         with _bar(f"Building {build.cursor}") as progress:
-            reached = asyncio.run(target.app.replays.build(build, progress=progress))
+            reached = asyncio.run(replays.build(build, progress=progress))
     except KeyboardInterrupt:
         note(f"Broken off; to go on: {target.command('replay', name, '--shadow')}")
         raise typer.Exit(130) from None
@@ -156,6 +208,19 @@ def _build(target: Target, name: str, jobs: int, *, dry_run: bool, json: bool) -
         say(f"{count(reached.parked, 'key')} set aside: {target.command('dead', 'list')}", WARN)
     say(f"compare: {target.command('projection', 'compare', name)}")
     say(f"switch:  {target.command('projection', 'switch', name)}")
+
+
+def _spread(replays: Replays, build: Build, engine: str) -> None:
+    """Build what the lake covers on a cluster, unless that is done."""
+    from ensue.app.lakes import LakeReplays
+
+    if not isinstance(replays, LakeReplays):
+        raise TargetError("--engine needs --from-lake")
+    if any(each.build == build and each.reach and each.reach.slowest for each in replays.builds(build.projection)):
+        return
+    with _bar(f"Folding {build.cursor}") as progress:
+        events = replays.spread(build, engine, progress=progress)
+    note(f"{count(events, 'event')} were folded")
 
 
 def _helper(target: Target, build: Build) -> subprocess.Popen[bytes]:
@@ -190,6 +255,7 @@ def _bar(what: str) -> Generator[Callable[[int, int], None]]:
 
 def _repair(
     target: Target,
+    replays: Replays,
     name: str,
     positions: tuple[int | None, int | None],
     types: list[str] | None,
@@ -202,7 +268,6 @@ def _repair(
     yes: bool,
     json: bool,
 ) -> None:
-    replays = target.app.replays
     since, until = positions
     found = sorted(keys or []) if since is None else replays.touched(name, since=since, until=until, types=types or ())
     if since is not None and keys:
@@ -290,7 +355,7 @@ def _again(
         say(f"{name} was called again for {count(called, 'event')}")
 
 
-def _position(target: Target, text: str | None, *, before: bool) -> int | None:
+def _position(target: Target, replays: Replays, text: str | None, *, before: bool) -> int | None:
     """Return the position that a text means; `before`: the one before it, behind which reading begins."""
     if text is None:
         return None
@@ -301,7 +366,7 @@ def _position(target: Target, text: str | None, *, before: bool) -> int | None:
         if not found:
             raise UnknownName(f"the log has no event {text}")
         return int(found[0].position) - before
-    return target.app.history.position_at(parse_moment(text)) - 1
+    return replays.position_at(parse_moment(text)) - 1
 
 
 # --- builds

@@ -181,7 +181,7 @@ def _as_json(recorded: Recorded[Any]) -> None:
 
 def _as_line(recorded: Recorded[Any]) -> None:
     own = "" if recorded.key == recorded.id_text else clean(recorded.key)
-    parts = (f"{recorded.position:>8}", moment(recorded.recorded_at), clean(recorded.type), own, clean(recorded.data))
+    parts = (f"{recorded.position:>8}", moment(recorded.recorded_at), clean(recorded.type), own, clean(recorded.shown))
     out = console()
     if not out.is_terminal:
         sys.stdout.write("  ".join(parts) + "\n")

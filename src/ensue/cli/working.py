@@ -10,12 +10,14 @@ from typing import Annotated
 import typer
 
 from ensue.app import App
+from ensue.cli.http import beside
 from ensue.cli.logs import LogFormat, set_up
 from ensue.cli.options import DryRunOption, JsonOption, TargetArgument
 from ensue.cli.output import complain, note, print_json, progress, say
 from ensue.cli.target import Target, TargetError, address, find
 from ensue.cli.versions import versions
 from ensue.errors import NotMigrated, NotPrepared
+from ensue.integrations.logs import log_ids
 
 logger = logging.getLogger("ensue")
 
@@ -48,17 +50,24 @@ def run(
     ] = 30.0,
     log_level: Annotated[Level | None, typer.Option(show_default="info", help="How much to log.")] = None,
     log_format: Annotated[LogFormat | None, typer.Option(show_default="text", help="How to log.")] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(metavar="[HOST:]PORT", help="Serve /healthz, /readyz and /metrics there; HOST is 127.0.0.1."),
+    ] = None,
 ) -> None:
     """Run the worker until SIGTERM or Ctrl-C; then it finishes what it has in hand, and leaves.
 
     Run as many as you like, on as many machines: they share the work.
 
     It logs to the standard error. An application that sets up its own logging keeps it, unless --log-level or
-    --log-format says otherwise.
+    --log-format says otherwise. As JSON, a line about an event says which one: its id, position, correlation id and
+    subscription, also if your handler logs it.
     """
     found = find(target)
     set_up(log_level and log_level.value, log_format)
     app = found.app
+    if log_format is LogFormat.JSON:
+        log_ids(app)
     app.check()
     if not app.subscriptions:
         raise TargetError(
@@ -68,8 +77,18 @@ def run(
     logger.info("%s: the log is %s", app.name, address(app))
     for each in app.subscriptions.values():
         parts = "" if each.partitions == 1 else f", {each.partitions} partitions"
-        logger.info("subscription %s: %s, %d at once%s", each.name, ", ".join(each.types), each.concurrency, parts)
-    app.run(lease=lease, grace=grace)
+        logger.info(
+            "subscription %s: %s, %d at once%s",
+            each.name,
+            ", ".join(each.types) or "all events",
+            each.concurrency,
+            parts,
+        )
+    if http is None:
+        app.run(lease=lease, grace=grace)
+    else:
+        with beside(app, http) as pulse:
+            app.run(lease=lease, grace=grace, started=pulse.watch)
     logger.info("stopped")
 
 

@@ -98,7 +98,7 @@ def binary(recorded: Recorded[Any], source: str, binding: Binding = HTTP) -> Mes
                 headers[name] = quote(value, safe=_SAFE)
     if binding.content_type is not None:
         headers[binding.content_type] = JSON
-    return Message(JSON, headers, recorded.data.encode())
+    return Message(JSON, headers, recorded.plain.encode())
 
 
 def structured(recorded: Recorded[Any], source: str, binding: Binding = HTTP) -> Message:
@@ -114,7 +114,7 @@ def structured(recorded: Recorded[Any], source: str, binding: Binding = HTTP) ->
         f'{{"specversion":"1.0","id":{_quoted(recorded.id_text)},"source":{_quoted_often(source)},'
         f'"type":{_quoted_often(recorded.type)},"time":"{_time(recorded)}","datacontenttype":"{JSON}",'
         f'"correlationid":{_quoted(recorded.correlation_id)},{more}'
-        f'"sequence":"{recorded.position:020d}","data":{recorded.data}}}'
+        f'"sequence":"{recorded.position:020d}","data":{recorded.plain}}}'
     )
     headers = {} if binding.content_type is None else {binding.content_type: STRUCTURED}
     return Message(STRUCTURED, headers, body.encode())

@@ -51,7 +51,8 @@ def verdict(outcomes: list[Outcome]) -> int:
     return 0 if outcomes[-1].flawless else 1
 
 
-def _show(console: Console, outcomes: list[Outcome]) -> None:
+def table_of(outcomes: list[Outcome]) -> Table:
+    """Return what is printed at the end."""
     table = Table(title="What is left after the same sign-ups under the same faults", box=None)
     table.add_column("design", no_wrap=True)
     for name in ("accounts", "subscribers", "mails", "ghosts", "missing", "duplicates"):
@@ -62,7 +63,11 @@ def _show(console: Console, outcomes: list[Outcome]) -> None:
         table.add_row(
             outcome.design, *map(str, numbers), *(f"[{'red' if flaw else 'green'}]{flaw}[/]" for flaw in flaws)
         )
-    console.print(table)
+    return table
+
+
+def _show(console: Console, outcomes: list[Outcome]) -> None:
+    console.print(table_of(outcomes))
     console.print("ghosts: entries at the newsletter or the mailer for somebody who has no account")
     console.print("missing: accounts that the newsletter, or the mailer, never heard of")
     console.print("duplicates: second entries or mails for one account")

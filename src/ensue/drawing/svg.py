@@ -47,8 +47,13 @@ _BOW = 32.0
 """How far out an arrow swings that leads back to the left."""
 
 
-def svg(map: Map) -> str:
-    """Return the map as an SVG document."""
+def stylesheet() -> str:
+    """Return the colours and shapes of drawings, for a page that holds drawings without them."""
+    return _style()
+
+
+def svg(map: Map, *, title: str | None = None, styled: bool = True) -> str:
+    """Return the map as an SVG document; not `styled`, it takes its colours from the page, see `stylesheet`."""
     layout = lay_out(map)
     width, height = f"{layout.width:.0f}", f"{layout.height:.0f}"
     size = f'width="{width}" height="{height}"'
@@ -56,8 +61,8 @@ def svg(map: Map) -> str:
     return "\n".join(
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="ensue-map" role="img" {size} {view}>',
-            f"<title>{_text(map.app)}: who emits and who handles which event</title>",
-            f"<style>{_style()}</style>",
+            f"<title>{_text(title or f'{map.app}: who emits and who handles which event')}</title>",
+            *([f"<style>{_style()}</style>"] if styled else []),
             f"<defs>{_head('head')}{_head('crossing-head')}</defs>",
             f'<rect class="ground" {size}/>',
             *(_band(each, layout) for each in layout.bands),

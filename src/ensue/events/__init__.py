@@ -8,6 +8,7 @@ from ensue.events.envelope import (
     because_of,
     context,
     current_metadata,
+    decoder_of,
     follow,
     restored,
 )
@@ -24,27 +25,36 @@ from ensue.events.kinds import (
     find_class,
     known_types,
 )
+from ensue.events.observer import DONE, UNDONE, Act, Ending, Observer, Seen, seen
+from ensue.events.observers import together
 from ensue.events.texts import fault_in
 from ensue.events.upcasting import PastEvent, decode, has_past, stored_types, upcast, upcasters_to
 from ensue.events.writing import Written, write, written_again
 
 __all__ = [
+    "DONE",
     "RECEIVED_FROM",
+    "UNDONE",
+    "Act",
     "Changes",
     "Command",
     "DomainEvent",
+    "Ending",
     "Event",
     "IntegrationEvent",
     "Kind",
     "Metadata",
+    "Observer",
     "PastEvent",
     "Receipt",
     "Recorded",
+    "Seen",
     "SourcedEvent",
     "Written",
     "because_of",
     "context",
     "current_metadata",
+    "decoder_of",
     "decode",
     "event_class",
     "fault_in",
@@ -54,7 +64,9 @@ __all__ = [
     "known_types",
     "new_id",
     "restored",
+    "seen",
     "stored_types",
+    "together",
     "upcast",
     "upcasters_to",
     "write",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -11,8 +11,9 @@ from uuid import UUID
 
 import msgspec
 
-from ensue.errors import EventValueError, UndecodableEvent, UnknownName
+from ensue.errors import EventValueError, PersonalDataError, UndecodableEvent, UnknownName
 from ensue.events.kinds import Event, Kind, event_class
+from ensue.events.personal import PERSONAL, Opened, Opener, holds_tokens
 from ensue.events.texts import LONGEST, fault_in
 from ensue.events.upcasting import decode, has_past, unknown_members
 
@@ -161,6 +162,14 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
         return _moment(self.recorded_at_text)
 
 
+def decoder_of(type: str) -> Callable[[str], Event] | None:
+    """Return what makes events of the `plain` JSON of a wire type, for those who decode many and keep none.
+
+    None if they may have been stored in an older structure: then it takes `Recorded.events`. Raises `UnknownName`.
+    """
+    return None if has_past(type) else event_class(type).__structure__.decoding()
+
+
 _decode_extra = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -178,13 +187,39 @@ class Recorded(msgspec.Struct, Generic[E_co], gc=False, eq=False):  # gc=False: 
     version: int | None
     own_key: str | None
     data: str
-    """The event as JSON, exactly as it is stored."""
+    """The event as JSON, exactly as it is stored: what is personal in it is encrypted. `plain` is readable."""
     extra: str | None
     own_correlation_id: str | None
     causation_id: str | None
     recorded_at_text: str
     """ISO 8601, perhaps in quotes, as the database writes it fastest."""
     _event: Any = None
+    opener: Opener | None = None
+    """Reads what is encrypted in it; None where nothing is."""
+
+    @property
+    def plain(self) -> str:
+        """The event as JSON, with its personal fields; those of persons who are forgotten hold their masks.
+
+        Raises `UndecodableEvent` if one cannot be read.
+        """
+        return self.data if self.opener is None else self._opened(self.opener).data
+
+    @property
+    def masked(self) -> frozenset[str]:
+        """The fields (by their names in JSON) that hold masks because their person is forgotten."""
+        return frozenset() if self.opener is None else self._opened(self.opener).masked
+
+    @property
+    def shown(self) -> str:
+        """As `plain`, for people: where something personal cannot be read, it says so and nothing is raised."""
+        return self.data if self.opener is None else self.opener.show(self.type, self.id_text, self.data)
+
+    def _opened(self, opener: Opener) -> Opened:
+        try:
+            return opener.open(self.type, self.id_text, self.data)
+        except Exception as error:
+            raise self._undecodable(error) from error
 
     @property
     def event(self) -> E_co:
@@ -208,10 +243,18 @@ class Recorded(msgspec.Struct, Generic[E_co], gc=False, eq=False):  # gc=False: 
         """What is stored with the event and its class does not take, by paths as `address.zip`; the log keeps it."""
         return unknown_members(self.type, self.data)
 
+    def _readable(self) -> str:
+        if self.opener is not None:
+            return self.opener.open(self.type, self.id_text, self.data).data
+        if holds_tokens(self.data):
+            raise PersonalDataError("its personal fields are encrypted, and it was not read from its log")
+        return self.data
+
     def _decode(self) -> Event:
         if not has_past(self.type):
             try:
-                event: Event = event_class(self.type).__structure__.decode(self.data)
+                data = self.data if self.opener is None and self.type not in PERSONAL else self._readable()
+                event: Event = event_class(self.type).__structure__.decode(data)
             except Exception as error:
                 raise self._undecodable(error) from error
             return event
@@ -229,14 +272,18 @@ class Recorded(msgspec.Struct, Generic[E_co], gc=False, eq=False):  # gc=False: 
 
     def _decode_all(self) -> tuple[Event, ...]:
         try:
-            return decode(self.type, self.data)
+            return decode(self.type, self._readable())
         except Exception as error:
             raise self._undecodable(error) from error
 
     def _undecodable(self, error: Exception) -> UndecodableEvent:
-        where = f"event {self.id_text} at position {self.position} does not fit its class {self.type!r}: "
+        where = f"event {self.id_text} at position {self.position} "
+        if isinstance(error, PersonalDataError):
+            where += f"({self.type}) cannot be read: "
+        else:
+            where = "" if isinstance(error, UnknownName) else f"{where}does not fit its class {self.type!r}: "
         return UndecodableEvent(
-            ("" if isinstance(error, UnknownName) else where) + str(error),
+            where + str(error),
             position=self.position,
             type=self.type,
             stream=self.stream,

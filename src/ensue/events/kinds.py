@@ -39,6 +39,7 @@ class EventMeta(msgspec.StructMeta):
         name: str | None = None,
         version: int | None = None,
         key: str | None = None,
+        subject: str | None = None,
         changes: Changes | None = None,
         service: str | None = None,
         **options: Any,
@@ -58,7 +59,7 @@ class EventMeta(msgspec.StructMeta):
         except TypeError as error:
             raise EventDefinitionError(f"event {class_name}: {error}") from error
         if namespace.get("__module__") != __name__:  # what stands here is a base, and no event
-            _declare(cls, name=name, version=version, key=key)  # type: ignore[arg-type]
+            _declare(cls, name=name, version=version, key=key, subject=subject)  # type: ignore[arg-type]
             _declare_contract(cls, changes=changes, service=service)  # type: ignore[arg-type]
             _register(cls)  # type: ignore[arg-type]
         return cls
@@ -71,6 +72,7 @@ class Event(msgspec.Struct, metaclass=EventMeta, frozen=True, kw_only=True):
     __kind__: ClassVar[Kind]
     __type__: ClassVar[str]
     __key__: ClassVar[str | None]
+    __subject__: ClassVar[str | None]
     __version__: ClassVar[int | None]
     __structure__: ClassVar[Structure]
     __changes__: ClassVar[Changes]
@@ -81,7 +83,7 @@ class DomainEvent(Event):
     """A fact for the other modules of the same service. It never leaves the service and needs no version.
 
     Class keywords: `name=` pins the wire name (the class's name otherwise), `key=` names the field by whose value
-    order is kept.
+    order is kept, `subject=` the field that says whose the `Personal` fields are.
     """
 
     __kind__ = Kind.DOMAIN
@@ -97,7 +99,8 @@ class Command(DomainEvent):
 class SourcedEvent(Event):
     """A fact that is the state of an aggregate. It is kept for ever in its stream and never leaves the service.
 
-    Class keywords: `name=` pins the wire name (the class's name otherwise).
+    Class keywords: `name=` pins the wire name (the class's name otherwise), `subject=` names the field that says whose
+    the `Personal` fields are.
     """
 
     __kind__ = Kind.SOURCED
@@ -109,13 +112,13 @@ class IntegrationEvent(Event):
     Class keywords: `version=` (required), `name=` pins the wire name (the class's name otherwise), `key=` names the
     field by whose value order is kept. In the log its type is `<name>.v<version>`. `changes="additive"` lets fields be
     added within the version that need not be there; `service=` names the service that publishes it, if that is another
-    one.
+    one; `subject=` the field that says whose the `Personal` fields are.
     """
 
     __kind__ = Kind.INTEGRATION
 
 
-def _declare(cls: type[Event], *, name: str | None, version: int | None, key: str | None) -> None:
+def _declare(cls: type[Event], *, name: str | None, version: int | None, key: str | None, subject: str | None) -> None:
     where = f"event {cls.__qualname__}"
     if name is not None and (not isinstance(name, str) or not name or name != name.strip() or not name.isprintable()):
         raise EventDefinitionError(f"{where}: name={name!r} is not a usable wire name")
@@ -133,6 +136,7 @@ def _declare(cls: type[Event], *, name: str | None, version: int | None, key: st
             fields = ", ".join(cls.__struct_fields__) or "none"
             raise EventDefinitionError(f"{where}: key={key!r} is not one of its fields ({fields})")
     cls.__key__ = key
+    cls.__subject__ = subject
     cls.__version__ = version
     cls.__type__ = (name or cls.__name__) + (f".v{version}" if version else "")
     cls.__structure__ = Structure(cls)

@@ -15,6 +15,8 @@ import msgspec
 from msgspec import inspect
 
 from ensue.errors import EventDefinitionError, EventValueError
+from ensue.events.personal import PersonalField, personal_fields, register
+from ensue.events.plain import from_plain, to_plain
 
 _ALTERED = {inspect.DateTimeType, inspect.AnyType, inspect.CustomType}
 _ALTERED_TOGETHER = {inspect.FloatType, inspect.NoneType}  # NaN becomes null, which a float alone does not accept
@@ -22,20 +24,7 @@ _MOMENT = {inspect.DateTimeType, inspect.NoneType, inspect.UnionType}
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # escaped, and the backslash not itself escaped
 
 
-def to_plain(value: Any) -> Any:
-    """Encode what msgspec does not know: pydantic models, by their own rules."""
-    dump: Callable[..., Any] | None = getattr(value, "model_dump", None)
-    if dump is None:
-        raise TypeError(f"cannot encode {type(value).__name__}")
-    return dump(mode="json")
-
-
 _encode = msgspec.json.Encoder(enc_hook=to_plain).encode
-
-
-def from_plain(wanted: Any, value: Any) -> Any:
-    """Decode what msgspec does not know: pydantic models."""
-    return wanted.model_validate(value)
 
 
 class Structure:
@@ -51,6 +40,7 @@ class Structure:
         """The fields that may hold what JSON would alter in silence."""
         self._moments: tuple[str, ...] = ()
         """Of these, those that are a datetime or None: looked at directly."""
+        self.personal: tuple[PersonalField, ...] = ()
         with suppress(NameError):  # a forward reference: resolved when the first event is encoded or decoded
             self._resolve()
 
@@ -119,6 +109,9 @@ class Structure:
         except TypeError as error:
             raise EventDefinitionError(f"event {self._cls.__qualname__}: {error}") from error
         self._watched, self._moments = tuple(watched), tuple(moments)
+        today = hasattr(self._cls, "__kind__")
+        self.personal = personal_fields(self._cls, getattr(self._cls, "__subject__", None), read_only=not today)
+        register(getattr(self._cls, "__type__", ""), self.personal, today=today)
         return self._decoder
 
     def _culprit(self) -> str:

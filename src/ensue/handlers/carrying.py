@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -34,11 +34,10 @@ class Do:
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """Call a function of the user's with one thing after the other, and with the connection."""
+    """Call a function of the user's again and again."""
 
-    call: Callable[[Any, Any], Any]
-    things: Iterable[Any]
-    """Each is asked for when the one before it is done."""
+    calls: Callable[[Any], Iterator[Any]]
+    """Given the connection, it calls the function whenever it is asked for the next answer, and yields that."""
     heed: Callable[[Any], None]
     """Is given what a call returned, awaited, unless that is None."""
     inside: Callable[[], AbstractContextManager[Any]]
@@ -117,8 +116,8 @@ class Carrier:
                     elif isinstance(step, Each):
                         value = None
                         with step.inside():
-                            for thing in step.things:
-                                if (answer := step.call(thing, via)) is not None:
+                            for answer in step.calls(via):
+                                if answer is not None:
                                     step.heed(_settled(answer, step.label))
                     else:
                         value = self._log.run(step, via)
@@ -143,9 +142,9 @@ class Carrier:
                     elif isinstance(step, Each):
                         value = None
                         with step.inside():
-                            for thing in step.things:
+                            for call in step.calls(via):
                                 async with asyncio.timeout(self._timeout):
-                                    answer = await step.call(thing, via)
+                                    answer = await call
                                 if answer is not None:
                                     step.heed(answer)
                     else:

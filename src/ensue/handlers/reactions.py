@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar, overload
 from ensue.errors import DeclarationError, Permanent
 from ensue.events import Event, follow
 from ensue.handlers.functions import Function
+from ensue.handlers.timers import Asking, Setting
 from ensue.subscriptions import Backoff, Delivery, Done, Hold, Outcome, Park, Retry, Start, Subscription, seconds
 
 E = TypeVar("E", bound=Event)
@@ -36,6 +37,7 @@ def reaction(
     concurrency: int = 10,
     partitions: int = 1,
     timeout: float | timedelta | str | None = 60.0,
+    timers: Asking | None = None,
 ) -> Subscription:
     """Make a subscription of a function; raise `DeclarationError` for what cannot be one."""
     label = name
@@ -50,6 +52,9 @@ def reaction(
         events = recorded.events
         follow(recorded)
         answer: Outcome | None = None
+        asked: list[Setting] = []
+        if timers is not None and called.takes_two:
+            delivery = replace(delivery, _ask=timers(asked))
         for part, event in enumerate(events, 1):
             if isinstance(event, types):
                 answer = await called(event, delivery if part == 1 else replace(delivery, part=part))
@@ -58,7 +63,9 @@ def reaction(
                         f"{label} returned {answer!r}; a handler returns None, Done(), Retry(…), Park(…) or Hold(…)"
                     )
                 if isinstance(answer, (Retry, Park, Hold)):
-                    break  # all of them again, each with its own idempotency key
+                    return answer  # all of them again, each with its own idempotency key
+        if timers is not None and asked:
+            await timers.set(asked)
         return answer
 
     return Subscription(

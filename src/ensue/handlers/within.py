@@ -73,6 +73,15 @@ class Guards:
             for within in self._by_type.get(type(event), ())
         ]
 
+    def check_timer(self, event: Event) -> None:
+        """Raise `DeclarationError` if a timer cannot record an event as `record` would."""
+        if calls := self.calls((event,)):
+            raise DeclarationError(
+                f"{type(event).__qualname__} is handled within its recording, by {calls[0][0].name!r}, and a timer's "
+                "event is recorded by a worker, which does not call that: let the timer record an event of its own, "
+                "and handle it with @app.on(…)"
+            )
+
     def record(self, log: Log, steps: Steps[Receipt], calls: Calls, via: Any) -> Any:
         """Record and call; if that raises, neither the event nor what the handlers did is there."""
         if is_async(via):

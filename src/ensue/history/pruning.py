@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from ensue.errors import EnsueError, StillNeeded
-from ensue.events import Event, Kind, find_class, new_id, stored_types
+from ensue.events import Event, Kind, SourcedEvent, find_class, new_id, stored_types
 from ensue.history.errands import Ask, Errand, Rest
 from ensue.log import Call, Hold, Log, Sqlite, Steps, iso
 from ensue.subscriptions import seconds
@@ -23,6 +23,18 @@ Age = float | timedelta | str | datetime
 
 _BATCH = 1000
 """Events that are looked at in one transaction."""
+_STREAM = "ensue.pruning"
+"""In it a sealed log tells what was pruned."""
+
+
+class EventsPruned(SourcedEvent, name="ensue.events-pruned"):
+    """Events of a sealed log were deleted: it is recorded with them, so that nobody takes that for a falsification."""
+
+    run: str
+    of: str
+    """Their type."""
+    positions: tuple[tuple[int, int], ...]
+    """From here to there, each; what lies between was deleted, as far as it was of this type."""
 
 
 class Prunable(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +55,7 @@ class Prunable(msgspec.Struct, frozen=True, kw_only=True):
 class Need(msgspec.Struct, frozen=True, kw_only=True):
     """Who still needs events that were to be pruned."""
 
-    kind: Literal["subscription", "hold"]
+    kind: Literal["subscription", "hold", "seal"]
     name: str
     position: int
     """It needs what lies behind this."""
@@ -52,6 +64,10 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         if self.kind == "hold":
             return f"hold {self.name!r} keeps everything behind position {self.position}: {self.reason}"
+        if self.kind == "seal":
+            return (
+                f"the log is sealed, and signed up to position {self.position} only: what lies behind could be denied"
+            )
         return f"subscription {self.name!r} has done everything up to position {self.position} only"
 
 
@@ -141,6 +157,7 @@ def _refusal(what: str, needs: Sequence[Need]) -> str:
     cures = {
         "subscription": "A subscription catches up (ensue lag, ensue run), or is retired (ensue retire)",
         "hold": "A hold is lifted by who has set it",
+        "seal": "The seal catches up (ensue seal, ensue run)",
     }
     return f"{what}: {'; '.join(map(str, needs))}. {'. '.join(cures[each] for each in sorted(kinds, reverse=True))}"
 
@@ -153,7 +170,7 @@ def _plan(log: Log, wanted: Order, run: str) -> Steps[Pruning]:
     complete = yield from log.horizon()
     until = min((yield from log.position_at(moment)), complete) - 1
     found: list[Prunable] = []
-    for type in wanted.types or (yield from _stored_types(log)):
+    for type in wanted.types or (yield from log.stored_types()):
         cls = find_class(type)
         if cls is not None and cls.__kind__ is Kind.SOURCED:
             continue
@@ -186,10 +203,6 @@ def _moment(log: Log, older_than: Age) -> Steps[datetime]:
     return now - timedelta(seconds=seconds(older_than))
 
 
-def _stored_types(log: Log) -> Steps[list[str]]:
-    return [type for (type,) in (yield Call(log.dialect.sql["stored_types"]))]
-
-
 def _needs(log: Log, position: int) -> Steps[list[Need]]:
     """Return who needs something up to a position, the furthest behind first."""
     needs = [
@@ -201,6 +214,9 @@ def _needs(log: Log, position: int) -> Steps[list[Need]]:
         needs.append(
             Need(kind="subscription", name=name, position=checkpoint, reason="it has not passed what lies behind")
         )
+    for (signed,) in (yield Call(log.dialect.sql["seal_reach"])):
+        if signed < position:
+            needs.append(Need(kind="seal", name="seal", position=signed, reason="it has not been signed"))
     return sorted(needs, key=lambda each: each.position)
 
 
@@ -255,6 +271,7 @@ def _batch(
             actor=wanted.actor,
             reason=wanted.reason,
         )
+        yield from _record(log, plan.run, type, positions)
     if first:
         detail = {
             "run": plan.run,
@@ -272,3 +289,16 @@ def _batch(
             detail=msgspec.json.encode(detail).decode(),
         )
     return positions, []
+
+
+def _record(log: Log, run: str, type: str, positions: list[int]) -> Steps[None]:
+    """Record in a sealed log what was deleted, in the transaction that does it."""
+    if not (yield Call(log.dialect.sql["seal_reach"])):
+        return
+    ranges: list[tuple[int, int]] = []
+    for each in positions:
+        if ranges and ranges[-1][1] == each - 1:
+            ranges[-1] = (ranges[-1][0], each)
+        else:
+            ranges.append((each, each))
+    yield from log.append((EventsPruned(run=run, of=type, positions=tuple(ranges)),), stream=_STREAM)

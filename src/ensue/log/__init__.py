@@ -13,7 +13,7 @@ from ensue.log.reading import Selection, iso, legible
 from ensue.log.retaining import Hold, Pruned
 from ensue.log.riding import AsyncConnection, SyncConnection, is_async
 from ensue.log.sqlite import Sqlite
-from ensue.log.statements import Call, Query, Steps
+from ensue.log.statements import Call, Query, Rows, Steps, wait
 from ensue.log.transaction import OwnAsyncConnection, OwnConnection, Transaction
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Postgres",
     "Pruned",
     "Query",
+    "Rows",
     "Selection",
     "Sqlite",
     "Steps",
@@ -47,4 +48,5 @@ __all__ = [
     "open_postgres_async",
     "open_sqlite",
     "passes",
+    "wait",
 ]

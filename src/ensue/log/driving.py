@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 from ensue.log.dialect import Dialect, Fault
 from ensue.log.observing import observe
 from ensue.log.place import Place
-from ensue.log.statements import Begin, Call, Rows, Step, Steps, T
+from ensue.log.statements import Begin, Call, Observe, Rows, Step, Steps, T
 
 
 class Ride(Protocol):
@@ -64,8 +65,10 @@ def drive(steps: Steps[T], carrier: SyncCarrier, place: Place) -> T:
                 elif isinstance(step, Begin):
                     value = ()
                     carrier.begin(place)
-                else:
+                elif isinstance(step, Observe):
                     value = observe(step.call, place)
+                else:
+                    value = step.function()
                 advance = steps.send
             except Exception as error:  # noqa: BLE001 handed to the operation, which raises it if it has no cure
                 value, advance = _translated(error, carrier.fault, place.dialect), steps.throw
@@ -87,8 +90,10 @@ async def drive_async(steps: Steps[T], carrier: AsyncCarrier, place: Place) -> T
                 elif isinstance(step, Begin):
                     value = ()
                     await carrier.begin(place)
-                else:
+                elif isinstance(step, Observe):
                     value = observe(step.call, place)
+                else:
+                    value = await asyncio.to_thread(step.function)
                 advance = steps.send
             except Exception as error:  # noqa: BLE001 handed to the operation, which raises it if it has no cure
                 value, advance = _translated(error, carrier.fault, place.dialect), steps.throw

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from ensue.errors import DatabaseUnavailable, EventValueError, WrongDatabase
-from ensue.events import Event, Receipt, Recorded, fault_in, write
+from ensue.events import (
+    Event,
+    Observer,
+    Receipt,
+    Recorded,
+    Written,
+    current_metadata,
+    fault_in,
+    restored,
+    together,
+    write,
+)
+from ensue.events.personal import declared, is_personal
+from ensue.keys import MasterKeys, Vault
 from ensue.log.dialect import AggregateRule
 from ensue.log.migrating import migrate, pending
 from ensue.log.muting import refuse_if_muted
 from ensue.log.own import Own
+from ensue.log.personal import PersonalData
 from ensue.log.place import Place
 from ensue.log.postgres import Postgres
 from ensue.log.reading import Selection, check_moment, iso, read_batch
@@ -19,6 +37,7 @@ from ensue.log.retaining import Hold, Pruned, hold, holds, lift, pruned
 from ensue.log.riding import ride_on
 from ensue.log.statements import BEGIN, Call, Query, Steps, T
 
+_BEGIN_READING = Query("begin")
 _COMMIT = Query("commit")
 _ROLLBACK = Query("rollback")
 _ONE_MOMENT = Query("set transaction isolation level repeatable read")
@@ -56,11 +75,15 @@ def _version(expected: object, stream: str | None) -> int:
 class Log:
     """One application's log. Its methods return operations; `run` carries one out over a connection."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, master_keys: MasterKeys | None = None) -> None:
         self.place = place
         self.dialect = place.dialect
+        self.personal = PersonalData(place.dialect, Vault(master_keys, in_memory=place.in_memory))
+        """The persons' keys, and what is encrypted with them."""
         self.own = Own(place)
         """Connections of ensue's own."""
+        self.observer: Observer | None = None
+        """Is told what happens, if anybody is."""
 
     def run(self, steps: Steps[T], via: object) -> Any:
         """Carry an operation out: the result on a sync connection, an awaitable of it on an async one."""
@@ -80,17 +103,43 @@ class Log:
         expected: Expected = ANY,
         dedupe: str | None = None,
         rule: AggregateRule = "off",
+        told: bool = False,
     ) -> Steps[Receipt]:
-        """Record events in the connection's open transaction."""
+        """Record events in the connection's open transaction; `told`: the observer, if there is one, knows."""
         refuse_if_muted()
         if stream is not None:
             _check_text("stream", stream)
         if dedupe is not None:
             _check_text("dedupe", dedupe)
         version = None if expected is ANY else _version(expected, stream)
+        if self.observer is not None and not told:
+            append = partial(self.append, events, stream=stream, expected=expected, dedupe=dedupe, rule=rule, told=True)
+            return self.observer.record(events, stream, append)
+        written = write(events, stream=stream)
+        if declared() and any(is_personal(each.type) for each in written):
+            return self._append_personal(written, stream, version, dedupe, rule)
         return self.dialect.append(
-            write(events, stream=stream), stream=stream, expected=version, dedupe=dedupe, log=self.place.app, rule=rule
+            written, stream=stream, expected=version, dedupe=dedupe, log=self.place.app, rule=rule
         )
+
+    def _append_personal(
+        self, written: list[Written], stream: str | None, expected: int | None, dedupe: str | None, rule: AggregateRule
+    ) -> Steps[Receipt]:
+        concealed = yield from self.personal.conceal(written)
+        return (
+            yield from self.dialect.append(
+                concealed, stream=stream, expected=expected, dedupe=dedupe, log=self.place.app, rule=rule
+            )
+        )
+
+    def traced(self) -> AbstractContextManager[None]:
+        """Give what is written down inside the trace context of what goes on here, if an observer knows of one."""
+        found = None if self.observer is None else self.observer.traceparent()
+        return nullcontext() if found is None else restored(replace(current_metadata(), traceparent=found))
+
+    def observe(self, observer: Observer) -> None:
+        """Tell somebody, too, what happens from now on; a worker that runs already tells nobody else."""
+        self.observer = self.own.observer = together(self.observer, observer)
 
     def horizon(self) -> Steps[int]:
         """Return the position up to which the log is complete."""
@@ -99,7 +148,24 @@ class Log:
 
     def read(self, selection: Selection, limit: int) -> Steps[list[Recorded[Any]]]:
         """Read the first events of a selection, in position order, whether or not the log is complete there."""
-        return read_batch(self.dialect, selection, limit)
+        found = yield from read_batch(self.dialect, selection, limit)
+        if selection.edited is not None and found:
+            found[0].data = selection.edited
+        return (yield from self._equipped(found))
+
+    def latest(self, selection: Selection, limit: int) -> Steps[list[Recorded[Any]]]:
+        """Read the latest events of a selection, the last first, whether or not the log is complete there."""
+        return (yield from self._equipped((yield from read_batch(self.dialect, selection, limit, latest=True))))
+
+    def _equipped(self, found: list[Recorded[Any]]) -> Steps[list[Recorded[Any]]]:
+        """Give personal events what it takes to read them."""
+        if self.personal.vault.used:
+            yield from self.personal.equip(found)
+        return found
+
+    def stored_types(self) -> Steps[list[str]]:
+        """Return every wire type that there is an event of."""
+        return [type for (type,) in (yield Call(self.dialect.sql["stored_types"]))]
 
     def position_at(self, moment: datetime) -> Steps[int]:
         """Return the first position of what was recorded at a moment or later, now and for ever.
@@ -149,6 +215,23 @@ class Log:
         try:
             result = yield from steps
         except (DatabaseUnavailable, GeneratorExit):  # the connection is lost, or dropped by who gave up the operation
+            raise
+        except BaseException:
+            yield Call(_ROLLBACK)
+            raise
+        yield Call(_COMMIT)
+        return result
+
+    def at_one_moment(self, steps: Steps[T]) -> Steps[T]:
+        """Put an operation that only reads into a transaction of its own in which all is of one moment; as above.
+
+        It keeps nobody from writing.
+        """
+        yield Call(_BEGIN_READING)
+        try:
+            yield from self.still()
+            result = yield from steps
+        except (DatabaseUnavailable, GeneratorExit):
             raise
         except BaseException:
             yield Call(_ROLLBACK)

@@ -7,11 +7,12 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from ensue.errors import DatabaseUnavailable, UnusableConnection
 from ensue.log.place import Place
+from ensue.log.sqlite import checksum
 
 if TYPE_CHECKING:
     import psycopg
@@ -38,6 +39,7 @@ def open_sqlite(place: Place) -> sqlite3.Connection:
         if not place.in_memory:
             _use_wal(connection)
         connection.execute("pragma foreign_keys = on")
+        connection.create_aggregate(checksum.NAME, -1, cast("Any", checksum.Checksum))  # of any columns
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"SQLite cannot open {place.database!r}: {error}") from error
     return connection

@@ -8,8 +8,8 @@ from typing import Any
 
 from ensue.errors import DatabaseUnavailable
 
-PASSING = ("08", "40", "53", "55", "57P", "58")
-"""SQLSTATE classes of what may succeed later: connections, conflicts, resources, locks, shutdown, the system."""
+PASSING = ("08", "25P03", "40", "53", "55", "57P", "58")
+"""SQLSTATE classes of what may succeed later: connections, idle ones, conflicts, resources, locks, shutdown, system."""
 _BUSY = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import time
 import weakref
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
+from ensue.events import Observer
 from ensue.log.driving import drive, drive_async
 from ensue.log.opening import connected_aiosqlite, open_postgres, open_postgres_async, open_sqlite
 from ensue.log.place import Place
@@ -32,6 +34,8 @@ class Own:
 
     def __init__(self, place: Place) -> None:
         self._place = place
+        self.observer: Observer | None = None
+        """Is told how long somebody has waited for a connection."""
         self._postgres = isinstance(place.dialect, Postgres)
         self._idle: list[tuple[Any, object]] = []
         self._idle_async: dict[asyncio.AbstractEventLoop, list[Any]] = {}
@@ -41,7 +45,7 @@ class Own:
     @contextmanager
     def lend(self) -> Generator[Any]:
         """Lend a sync connection; one that comes back in a transaction is closed, which rolls it back."""
-        connection, file = self._take()
+        connection, file = self._take() if self.observer is None else self._take_observed(self.observer)
         try:
             yield connection
         finally:
@@ -52,6 +56,12 @@ class Own:
             self._idle.append((connection, file))
         else:
             connection.close()
+
+    def _take_observed(self, observer: Observer) -> tuple[Any, object]:
+        began = time.perf_counter()
+        taken = self._take()
+        observer.waited(time.perf_counter() - began)
+        return taken
 
     def _take(self) -> tuple[Any, object]:
         file = None if self._postgres or self._place.in_memory else _identity(self._place.database)
@@ -82,6 +92,7 @@ class Own:
             async with connected_aiosqlite(self._place) as connection:
                 yield connection
             return
+        began = time.perf_counter()
         loop = asyncio.get_running_loop()
         for other in [each for each in self._idle_async if each.is_closed()]:
             _finish(self._idle_async.pop(other, []))
@@ -95,6 +106,8 @@ class Own:
                 await candidate.close()
         if connection is None:
             connection = await open_postgres_async(self._place)
+        if self.observer is not None:
+            self.observer.waited(time.perf_counter() - began)
         try:
             yield connection
         finally:
@@ -107,7 +120,7 @@ class Own:
 
     def run(self, steps: Steps[T]) -> T:
         """Carry an operation out; in PostgreSQL, one of a single statement is a transaction of its own."""
-        connection, file = self._take()
+        connection, file = self._take() if self.observer is None else self._take_observed(self.observer)
         try:
             if not self._postgres:
                 return drive(steps, OwnSqliteRide(connection), self._place)

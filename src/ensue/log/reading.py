@@ -38,11 +38,16 @@ class Selection:
     before: datetime | None = None
     """Recorded before this moment."""
     types: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
     stream: str | None = None
     key: str | None = None
     """Events of which this is the key, declared or by their stream."""
     correlation_id: str | None = None
     id: str | None = None
+    contains: str | None = None
+    """A part of the contents as they are stored, in any case; no index finds it."""
+    edited: str | None = None
+    """What is read in place of what the one event holds, as a person has edited it."""
 
     def __post_init__(self) -> None:
         for moment in (self.since, self.before):
@@ -61,12 +66,14 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def read_batch(dialect: Dialect, selection: Selection, limit: int) -> Steps[list[Recorded[Any]]]:
-    """Read the first events of a selection, in position order."""
+def read_batch(
+    dialect: Dialect, selection: Selection, limit: int, *, latest: bool = False
+) -> Steps[list[Recorded[Any]]]:
+    """Read the first events of a selection in position order, or the latest ones, the last first; as they are stored."""
     try:
-        rows = yield _call(dialect, selection, limit)
+        rows = yield _call(dialect, selection, limit, latest=latest)
     except NotUtf8:
-        rows = [_legible_row(row) for row in (yield _call(dialect, selection, limit, _BYTES))]
+        rows = [_legible_row(row) for row in (yield _call(dialect, selection, limit, _BYTES, latest=latest))]
     return [Recorded(*row) for row in rows]
 
 
@@ -89,7 +96,7 @@ def legible(stored: str | bytes | None) -> str | None:
         return _ILLEGIBLE + stored.decode("utf-8", "backslashreplace")
 
 
-def _call(dialect: Dialect, selection: Selection, limit: int, columns: str = _COLUMNS) -> Call:
+def _call(dialect: Dialect, selection: Selection, limit: int, columns: str = _COLUMNS, *, latest: bool = False) -> Call:
     postgres = isinstance(dialect, Postgres)
     moment = "cast(cast(:{} as text) as timestamptz)" if postgres else ":{}"
     conditions = ["position > :after"]
@@ -108,6 +115,9 @@ def _call(dialect: Dialect, selection: Selection, limit: int, columns: str = _CO
     if selection.types:
         names = [f":type{number}" for number in range(len(selection.types))]
         add(f"type in ({', '.join(names)})", *selection.types)
+    if selection.kinds:
+        names = [f":kind{number}" for number in range(len(selection.kinds))]
+        add(f"kind in ({', '.join(names)})", *selection.kinds)
     if selection.stream is not None:
         add("stream = :stream", selection.stream)
     if selection.key is not None:
@@ -121,9 +131,12 @@ def _call(dialect: Dialect, selection: Selection, limit: int, columns: str = _CO
             add(same, selection.correlation_id)
     if selection.id is not None:
         add("id = cast(cast(:id as text) as uuid)" if postgres else "id = :id", selection.id)
+    if selection.contains is not None:
+        found = "strpos(lower(data::text), lower(:contains))" if postgres else "instr(lower(data), lower(:contains))"
+        add(f"{found} > 0", selection.contains)
     source = (
         f"select {_COLUMNS_POSTGRES if postgres else columns} from ensue{'.' if postgres else '_'}events "
-        f"where {' and '.join(conditions)} order by position limit :limit"
+        f"where {' and '.join(conditions)} order by position {'desc ' * latest}limit :limit"
     )
     return Call(dialect.sql.compose(source), (*values, limit))
 

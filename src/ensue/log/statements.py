@@ -113,10 +113,23 @@ class Observe(msgspec.Struct, frozen=True):
     call: Call
 
 
+class Wait(msgspec.Struct, frozen=True):
+    """Call something that may take long and is no SQL; in an event loop it is called in a thread."""
+
+    function: Callable[[], Any]
+
+
 BEGIN = Begin()
-Step: TypeAlias = Call | Begin | Observe
+Step: TypeAlias = Call | Begin | Observe | Wait
 Steps: TypeAlias = Generator[Step, Rows, T]
 """An operation: yields statements, receives their rows, returns its result. It does no I/O of its own."""
+
+
+def wait(function: Callable[[], T]) -> Steps[T]:
+    """Call something that may take long and is no SQL; raise what it raises."""
+    found: Any = yield Wait(function)
+    answer: T = found
+    return answer
 
 
 class Library:

@@ -9,6 +9,7 @@ from ensue.subscriptions.declared import (
     Handle,
     NotApplied,
     Opened,
+    Outlet,
     Start,
     Subscription,
     edges,
@@ -16,11 +17,13 @@ from ensue.subscriptions.declared import (
     slot_of,
 )
 from ensue.subscriptions.failing import Failure
-from ensue.subscriptions.outcomes import Backoff, Delivery, Done, Hold, Outcome, Park, Retry, seconds
+from ensue.subscriptions.outcomes import Backoff, Delivery, Done, Hold, Outcome, Park, Retry, When, seconds
+from ensue.subscriptions.parking import GOES_ON
 from ensue.subscriptions.registering import pause, register, repartition, retire
 from ensue.subscriptions.worker import Worker
 
 __all__ = [
+    "GOES_ON",
     "Applies",
     "Backoff",
     "Beside",
@@ -36,10 +39,12 @@ __all__ = [
     "NotApplied",
     "Opened",
     "Outcome",
+    "Outlet",
     "Park",
     "Retry",
     "Start",
     "Subscription",
+    "When",
     "Worker",
     "edges",
     "partition_of",

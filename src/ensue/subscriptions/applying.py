@@ -12,19 +12,21 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from ensue.errors import DatabaseUnavailable
-from ensue.events import Recorded
+from ensue.events import DONE, UNDONE, Recorded, seen
 from ensue.log import Log, Selection, Steps
 from ensue.subscriptions.declared import Applies, NotApplied, Subscription, slot_of
 from ensue.subscriptions.leasing import Claimed, Lease
-from ensue.subscriptions.outcomes import Delivery
-from ensue.subscriptions.parking import Checkpoint, Due, Parked, Unparked
+from ensue.subscriptions.parking import GOES_ON, Checkpoint, Due, Parked, Unparked, kept
 from ensue.subscriptions.verdicts import Verdict, tell, verdict
+from ensue.subscriptions.witnessing import ending
 
 logger = logging.getLogger("ensue")
 
@@ -135,7 +137,10 @@ class Applier:
         """Take in the next events of its types, complete up to a position; what it knows already is passed over."""
         if upto <= self.read_to:
             return
-        self._queue.extend(row for row in rows if row.position > self.read_to and self._mine(row))
+        if self._whole and not self._ahead and rows and rows[0].position > self.read_to:
+            self._queue.extend(rows)
+        else:
+            self._queue.extend(row for row in rows if row.position > self.read_to and self._mine(row))
         self.read_to = upto
         if len(self._queue) >= _WINDOW * self.subscription.batch:
             self.roomy.clear()
@@ -148,6 +153,10 @@ class Applier:
         if not self.lease.first_slot <= slot <= self.lease.last_slot:
             return False
         return not any(first <= slot <= last and row.position <= done for first, last, done in self._ahead)
+
+    def _reached(self, slot: int) -> int:
+        """Return up to where all of a slot is done or queues: for some that is further than the checkpoint."""
+        return max([self._checkpoint, *(done for first, last, done in self._ahead if first <= slot <= last)])
 
     def resume(self, due: Due) -> None:
         """Go on with a parked key whose time has come."""
@@ -202,19 +211,17 @@ class Applier:
         self.roomy.set()
 
     async def _apply_next(self) -> None:
-        taken: list[Recorded[Any]] = []
-        rows: list[Recorded[Any]] = []
-        queue, upto = self._queue, self._checkpoint
-        while queue and len(rows) < self.subscription.batch:
-            row = queue.popleft()
-            upto = row.position
-            taken.append(row)
-            if row.key not in self._aside:
-                rows.append(row)
-        await self._apply(rows, upto if queue else self.read_to)
-        # those of parked keys as well: such a key may go on, and be done, before the checkpoint has passed them
-        queue.extendleft(reversed([row for row in taken if row.position > self._checkpoint]))
-        if len(queue) < _WINDOW * self.subscription.batch:
+        queue = self._queue
+        taken = [queue.popleft() for _ in range(min(len(queue), self.subscription.batch))]
+        rows = [row for row in taken if row.key not in self._aside] if self._aside else taken
+        await self._apply(rows, taken[-1].position if queue else self.read_to)
+        if taken[-1].position > self._checkpoint:
+            # those of parked keys as well: such a key may go on, and be done, before the checkpoint has passed them
+            queue.extendleft(reversed([row for row in taken if row.position > self._checkpoint]))
+        self._make_room()
+
+    def _make_room(self) -> None:
+        if len(self._queue) < _WINDOW * self.subscription.batch:
             self.roomy.set()
 
     async def _apply(self, rows: list[Recorded[Any]], upto: int) -> None:
@@ -222,7 +229,7 @@ class Applier:
         end, parked, careful = rows, None, False
         while True:
             try:
-                await self._carry(end, upto, parked, careful=careful)
+                await self._carry(end, upto, parked, None, careful=careful)
                 break
             except NotApplied as failed:
                 if failed.index is not None or len(end) == 1:
@@ -244,14 +251,15 @@ class Applier:
         if due.next_step == "discard":
             position = max(position, due.until or 0)
         elif due.next_step == "retry":
-            found = await self._around.read(Selection(after=position - 1, until=position), 1)
+            found = await self._around.read(Selection(after=position - 1, until=position, edited=due.data), 1)
             if found:
                 first = found[0]
-                first.data = first.data if due.data is None else due.data
             else:
                 logger.error("%s: event %s is parked but no longer in the log", self.subscription.name, due.id)
         while True:
-            behind = Selection(after=position, until=self._checkpoint, types=self.subscription.types, key=due.key)
+            behind = Selection(
+                after=position, until=self._reached(due.slot), types=self.subscription.types, key=due.key
+            )
             size = self.subscription.batch
             rows = [] if due.key == due.id else await self._around.read(behind, size)  # without a key, nothing queues
             more = len(rows) == size
@@ -272,14 +280,14 @@ class Applier:
         last = rows[-1].position if rows else due.position
         change: Parked | Unparked
         if more:
-            step = Verdict("skip", 0.0, "done, the next one's turn comes", None)
+            step = Verdict("skip", 0.0, GOES_ON, None)
             change = self._parked(rows[-1], step, attempt=0, revision=due.revision, handled=handled)
         else:
             change = Unparked(self.subscription.name, due.key, last, due.revision, handled, self.lease.epoch)
         goes_on = more
         while True:
             try:
-                await self._carry(end, self._checkpoint, change, careful=careful, held=due)
+                await self._carry(end, self._checkpoint, change, due, careful=careful)
                 break
             except NotApplied as failed:
                 goes_on = False
@@ -292,7 +300,7 @@ class Applier:
                     end = end[:at]
                 elif careful:
                     end = end[: len(end) // 2]
-                    step = Verdict("skip", 0.0, "done, the next one's turn comes", None)
+                    step = Verdict("skip", 0.0, GOES_ON, None)
                     change = self._parked(end[-1], step, attempt=0, revision=due.revision, handled=handled)
                 careful = True
         self._due.pop(due.key, None)  # found once more meanwhile, where it was before
@@ -308,14 +316,27 @@ class Applier:
         rows: Sequence[Recorded[Any]],
         upto: int,
         change: Parked | Unparked | None,
+        held: Due | None,
         *,
         careful: bool,
-        held: Due | None = None,
     ) -> None:
-        name = self.subscription.name
+        progress = partial(self._progress, upto, change, held)
+        observer = self._around.log.observer
+        if observer is None or not rows:
+            await self._applies.apply(rows, progress, careful=careful)
+            return
         attempt = held.attempt + 1 if held is not None and held.next_step == "retry" else 1
-        deliveries = [Delivery(name, row, attempt if held and row.id_text == held.id else 1) for row in rows]
-        await self._applies.apply(deliveries, lambda: self._progress(upto, change, held), careful=careful)
+        about = [seen(row, attempt if held and row.id_text == held.id else 1) for row in rows]
+        with observer.process(self.subscription.name, about) as act:
+            try:
+                await self._applies.apply(rows, progress, careful=careful)
+                act.end([DONE] * len(rows))
+            except NotApplied as failed:
+                endings = [UNDONE] * len(rows)
+                if failed.index is not None or len(rows) == 1:
+                    endings[failed.index or 0] = ending(failed.outcome)
+                act.end(endings)
+                raise
 
     def _progress(self, upto: int, change: Parked | Unparked | None, held: Due | None) -> Steps[None]:
         """Write how far it is: the last operation of a transaction, which rolls back if it is not ours to write."""
@@ -337,6 +358,8 @@ class Applier:
         )
         if not moved:
             raise Overtaken
+        with suppress(RuntimeError):  # a function's thread may outlive the loop
+            self._loop.call_soon_threadsafe(self._make_room)  # more is read while this one commits, not while it works
 
     # --- setting aside
 
@@ -356,8 +379,8 @@ class Applier:
             next_step=found.step,
             delay=found.delay,
             attempt=attempt,
-            reason=found.reason,
-            traceback=found.trace,
+            reason=kept(row, found.reason),
+            traceback=None if found.trace is None else kept(row, found.trace),
             worker=self._around.worker,
             revision=revision,
             epoch=self.lease.epoch,
@@ -371,7 +394,7 @@ class Applier:
         if parked.delay is not None:
             self._around.due_in(parked.delay)
         if parked.next_step != "skip":
-            tell(parked)
+            tell(parked, self._around.log.observer)
 
     # --- what its worker saves for it
 

@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from ensue.errors import DeclarationError
+from ensue.events import Recorded
 from ensue.log import Steps
 from ensue.subscriptions.failing import Failure
 from ensue.subscriptions.outcomes import Backoff, Delivery, Outcome, Park, Retry
@@ -49,9 +50,7 @@ class NotApplied(Exception):
 class Applies(Protocol):
     """What stands behind one partition and applies events."""
 
-    async def apply(
-        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], *, careful: bool
-    ) -> None:
+    async def apply(self, rows: Sequence[Recorded[Any]], progress: Callable[[], Steps[None]], *, careful: bool) -> None:
         """Apply all of them in one transaction, and carry out the progress as its last operation.
 
         Raises `NotApplied` for an event that cannot be applied, saying which one if `careful`; what `progress` raises;
@@ -110,6 +109,16 @@ def _whole(number: object) -> bool:
     return isinstance(number, int) and not isinstance(number, bool)
 
 
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """Where a relay publishes."""
+
+    system: str
+    """The protocol of the broker."""
+    topics: Mapping[str, str]
+    """By wire type."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
     """A named, durable cursor over the log with a handler behind it."""
@@ -117,6 +126,8 @@ class Subscription:
     name: str
     types: tuple[str, ...]
     """Wire types of the events that it wants."""
+    every_type: bool = False
+    """Instead: it wants all events, whatever their type, and applies them in position order; none is set aside."""
     handle: Handle | None = None
     """Handles one event."""
     opens: Callable[[], Opened] | None = None
@@ -125,6 +136,8 @@ class Subscription:
     """Instead: makes what writes the effect of events and the checkpoint in one transaction, for each partition."""
     beside: Callable[[int, int], Beside] | None = None
     """Makes what works beside the runner of a partition, given its first and its last slot."""
+    outlet: Outlet | None = None
+    """Where what it wants is published; None: it is handled here."""
     batch: int = 1
     """How many are handled together at most."""
     start: Start = "now"
@@ -140,7 +153,7 @@ class Subscription:
         where = f"subscription {self.name!r}"
         if not isinstance(self.name, str) or not 0 < len(self.name) <= 200 or not self.name.isprintable():
             raise DeclarationError(f"{where}: a name is printable text of at most 200 characters")
-        if not self.types:
+        if bool(self.types) == self.every_type:
             raise DeclarationError(f"{where}: it names no event type")
         if sum(each is not None for each in (self.handle, self.opens, self.applies)) != 1:
             raise DeclarationError(f"{where}: it has one of handle=, opens= and applies=")

@@ -21,10 +21,11 @@ class Failure:
     `after`: not before so many seconds, if a broker has asked for that; it counts as an attempt like every other.
     """
 
-    __slots__ = ("after", "final", "reason", "trace")
+    __slots__ = ("after", "error", "final", "reason", "trace")
 
     def __init__(self, error: BaseException, reason: str | None = None, *, final: bool = False) -> None:
         self.final = final
+        self.error = type(error).__qualname__
         self.after = error.after if isinstance(error, BrokerUnavailable) else 0.0
         self.reason = reason or f"{type(error).__qualname__}: {_message(error)}"
         self.trace = _trace(error)

@@ -12,6 +12,7 @@ from ensue.events import Recorded
 from ensue.log import Log, Steps
 from ensue.subscriptions.declared import slot_of
 from ensue.subscriptions.operating import DeadLetter
+from ensue.subscriptions.parking import PLACE
 
 _json = msgspec.json.Encoder().encode
 _segments = msgspec.json.Decoder(list[tuple[int, int, int]]).decode
@@ -49,7 +50,8 @@ def passages(log: Log, recorded: Recorded[Any]) -> Steps[list[Passage]]:
     """Return how far every subscription that wants an event is with it, by name."""
     slot, key = slot_of(recorded.key), recorded.key
     rows = yield log.dialect.sql["passages"](type=recorded.type, slot=slot, key=key)
-    return [_passage(recorded.position, slot, row) for row in rows]
+    reasons = yield from log.personal.tell({row[0]: (row[-1], PLACE) for row in rows})
+    return [_passage(recorded.position, slot, (*row[:-1], reasons[row[0]])) for row in rows]
 
 
 def _passage(position: int, slot: int, row: Sequence[Any]) -> Passage:
@@ -91,9 +93,11 @@ def queued(log: Log, letters: Sequence[DeadLetter]) -> Steps[list[int]]:
 
 def last_errors(log: Log) -> Steps[dict[str, LastError]]:
     """Return by subscription what failed last, of what is parked now."""
+    rows = yield log.dialect.sql["last_errors"]()
+    reasons = yield from log.personal.tell({row[0]: (row[-1], PLACE) for row in rows})
     return {
-        name: LastError(position=position, failed_at=datetime.fromisoformat(failed_at), reason=reason)
-        for name, position, failed_at, reason in (yield log.dialect.sql["last_errors"]())
+        name: LastError(position=position, failed_at=datetime.fromisoformat(failed_at), reason=reasons[name] or "")
+        for name, position, failed_at, _ in rows
     }
 
 

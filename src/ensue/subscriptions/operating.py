@@ -9,16 +9,23 @@ from typing import Any, Literal
 
 import msgspec
 
-from ensue.errors import EventValueError, UnknownName
+from ensue.errors import EventValueError, PersonalDataError, UnknownName
 from ensue.events import Recorded, decode
-from ensue.log import Call, Log, Selection, Steps, legible
+from ensue.keys import Ring
+from ensue.log import Call, Log, Rows, Selection, Steps, legible
 from ensue.subscriptions.declared import slot_of
+from ensue.subscriptions.parking import GOES_ON, PLACE
 
 Decision = Literal["retry", "skip", "discard"]
 Progress = Callable[[int, int], None]
 """Is told how much is done, and of how much."""
 
 _PAGE = 1000
+_HEARD_WITHIN = 15.0
+"""Seconds. A worker says that it lives three times per lease; a longer lease counts by itself."""
+ALL = 2**62
+"""No limit."""
+_json = msgspec.json.Encoder().encode
 _names = msgspec.json.Decoder(list[str]).decode
 
 
@@ -86,10 +93,16 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str | None
     worker: str | None
     data: str | None
-    """The event as JSON, as it will be delivered; None if it is no longer in the log."""
+    """The event as JSON, as it will be delivered; None if it is no longer in the log. Something personal that cannot be
+    read here says so."""
     edited: bool
     parked_at: datetime
     failed_at: datetime
+
+    @property
+    def on_its_way(self) -> bool:
+        """The event has been handled, and those that queue behind it are next: there is nothing to decide on."""
+        return self.next_step == "skip" and self.reason == GOES_ON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +111,8 @@ class Filter:
 
     subscription: str | None = None
     type: str | None = None
+    fault: str | None = None
+    """What the reason says in front of its first colon: the class of the error."""
     key: str | None = None
     id: str | None = None
     """The event's id, or the beginning or the end of it."""
@@ -109,20 +124,6 @@ class Filter:
     parked_since: datetime | None = None
     waiting_only: bool = True
     """Only those that wait for a person."""
-
-    def matches(self, letter: DeadLetter) -> bool:
-        """Tell whether a parked event is one of them."""
-        return (
-            (self.subscription is None or letter.subscription == self.subscription)
-            and (self.type is None or letter.type == self.type)
-            and (self.key is None or letter.key == self.key)
-            and (self.id is None or letter.id.startswith(self.id) or letter.id.endswith(self.id))
-            and (not self.ids or letter.id in self.ids)
-            and (self.reason is None or self.reason.lower() in letter.reason.lower())
-            and (self.parked_before is None or letter.parked_at < self.parked_before)
-            and (self.parked_since is None or letter.parked_at >= self.parked_since)
-            and (not self.waiting_only or letter.next_step == "wait")
-        )
 
 
 class AuditEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -136,10 +137,12 @@ class AuditEntry(msgspec.Struct, frozen=True, array_like=True):
     event_id: str | None
     reason: str
     detail: str | None
+    number: int
+    """Grows from entry to entry."""
 
 
-def standings(log: Log) -> Steps[list[Standing]]:
-    """Return how far every subscription is, by name."""
+def standings(log: Log, most: int = ALL) -> Steps[list[Standing]]:
+    """Return how far every subscription is, by name; of the events of a type, so many are counted at most."""
     sql = log.dialect.sql
     rows = yield sql["progress"]()
     parked = {name: (retrying, dead) for name, retrying, dead in (yield sql["parked_counts"]())}
@@ -151,7 +154,7 @@ def standings(log: Log) -> Steps[list[Standing]]:
     for name, parts in grouped.items():
         checkpoint = min(part[4] for part in parts)
         types = tuple(_names(parts[0][-1]))
-        behind, oldest = yield from _behind(log, types, checkpoint, head)
+        behind, oldest = yield from _behind(log, types, checkpoint, head, most)
         retrying, dead = parked.get(name, (0, 0))
         partitions = tuple(_partition(part) for part in parts)
         found.append(
@@ -192,57 +195,104 @@ def _moment(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def _behind(log: Log, types: tuple[str, ...], checkpoint: int, head: int) -> Steps[tuple[int, datetime | None]]:
+def _behind(
+    log: Log, types: tuple[str, ...], checkpoint: int, head: int, most: int
+) -> Steps[tuple[int, datetime | None]]:
     first = yield from log.read(Selection(after=checkpoint, until=head, types=types), 1)
     if not first:
         return 0, None
     total = 0
+    if not types:  # it wants all
+        total = (yield log.dialect.sql["count_all"](after=checkpoint, until=head))[0][0]
     for type in types:
-        total += (yield log.dialect.sql["count_type"](type=type, after=checkpoint, until=head))[0][0]
+        total += (yield log.dialect.sql["count_type"](type=type, after=checkpoint, until=head, most=most))[0][0]
     return total, first[0].recorded_at
 
 
-def dead_letters(log: Log, filter: Filter) -> Steps[list[DeadLetter]]:
-    """Return the parked events that match, in the log's order."""
+def dead_letters(
+    log: Log, filter: Filter, limit: int = ALL, behind: tuple[int, str] = (0, "")
+) -> Steps[list[DeadLetter]]:
+    """Return the parked events that match, in the log's order: so many, behind a (position, subscription)."""
+    sealed = log.personal.vault.used and filter.reason is not None
     found: list[DeadLetter] = []
-    for row in (yield log.dialect.sql["parked"]()):
-        (
-            subscription,
-            key,
-            position,
-            id,
-            type,
-            step,
-            due,
-            attempt,
-            reason,
-            trace,
-            worker,
-            data,
-            parked,
-            failed,
-            edited,
-        ) = row
-        letter = DeadLetter(
-            subscription=subscription,
-            key=key,
-            position=position,
-            id=id,
-            type=type,
-            next_step=step,
-            due_at=_moment(due),
-            attempt=attempt,
-            reason=reason,
-            traceback=trace,
-            worker=worker,
-            data=legible(data),
-            edited=bool(edited),
-            parked_at=datetime.fromisoformat(parked),
-            failed_at=datetime.fromisoformat(failed),
+    while True:
+        rows = yield log.dialect.sql["parked"](
+            subscription=filter.subscription,
+            type=filter.type,
+            fault=filter.fault,
+            key=filter.key,
+            id=filter.id,
+            ids=_json(sorted(filter.ids)).decode() if filter.ids else None,
+            reason=None if sealed else filter.reason,
+            since=_text(filter.parked_since),
+            before=_text(filter.parked_before),
+            waiting=filter.waiting_only,
+            after=behind[0],
+            behind=behind[1],
+            limit=limit,
         )
-        if filter.matches(letter):
-            found.append(letter)
-    return found
+        letters = yield from _letters(log, rows)
+        if not sealed:
+            return letters
+        # what is encrypted is searched when it has been decrypted
+        found.extend(each for each in letters if str(filter.reason).lower() in each.reason.lower())
+        if len(rows) < limit or len(found) >= limit:
+            return found[:limit]
+        behind = (letters[-1].position, letters[-1].subscription)
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def _letters(log: Log, rows: Rows) -> Steps[list[DeadLetter]]:
+    if not log.personal.vault.used:
+        return [_letter(row, None) for row in rows]
+    ring = yield from log.personal.ring(
+        text for row in rows for text in (row[_REASON], row[_TRACE], legible(row[_DATA]))
+    )
+    return [_letter(row, ring) for row in rows]
+
+
+_REASON, _TRACE, _DATA = 8, 9, 11
+
+
+def _letter(row: Sequence[Any], ring: Ring | None) -> DeadLetter:
+    (
+        subscription,
+        key,
+        position,
+        id,
+        type,
+        step,
+        due,
+        attempt,
+        reason,
+        trace,
+        worker,
+        data,
+        parked,
+        failed,
+        edited,
+    ) = row
+    data = legible(data)
+    return DeadLetter(
+        subscription=subscription,
+        key=key,
+        position=position,
+        id=id,
+        type=type,
+        next_step=step,
+        due_at=_moment(due),
+        attempt=attempt,
+        reason=reason if ring is None else ring.tell(reason, PLACE),
+        traceback=trace if ring is None or trace is None else ring.tell(trace, PLACE),
+        worker=worker,
+        data=data if ring is None or data is None else ring.show(type, id, data),
+        edited=bool(edited),
+        parked_at=datetime.fromisoformat(parked),
+        failed_at=datetime.fromisoformat(failed),
+    )
 
 
 def waiting(log: Log, letter: DeadLetter) -> Steps[list[Recorded[Any]]]:
@@ -253,11 +303,11 @@ def waiting(log: Log, letter: DeadLetter) -> Steps[list[Recorded[Any]]]:
 
 def _queue(log: Log, letter: DeadLetter) -> Steps[Selection | None]:
     """Select what queues behind a parked event; what the checkpoint has not reached is still to be delivered."""
-    slot = slot_of(letter.key)
-    for name, _, first, last, checkpoint, *_, types in (yield log.dialect.sql["progress"]()):
-        if name == letter.subscription and first <= slot <= last and letter.key != letter.id:
-            return Selection(after=letter.position, until=checkpoint, types=tuple(_names(types)), key=letter.key)
-    return None
+    rows = yield log.dialect.sql["slot_at"](subscription=letter.subscription, key=letter.key, slot=slot_of(letter.key))
+    if not rows or letter.key == letter.id:
+        return None
+    reached, *_, types = rows[0]
+    return Selection(after=letter.position, until=reached, types=tuple(_names(types)), key=letter.key)
 
 
 def _all_waiting(log: Log, letter: DeadLetter) -> Steps[tuple[list[str], int]]:
@@ -282,6 +332,8 @@ def decide(
     reason: str,
     dry_run: bool,
     progress: Progress | None = None,
+    limit: int = ALL,
+    behind: tuple[int, str] = (0, ""),
 ) -> Steps[list[DeadLetter]]:
     """Say what happens next with every parked event that matches; return them in the log's order.
 
@@ -290,7 +342,8 @@ def decide(
     is recorded later. The order of a key is kept in every case. Each decision is written to the audit table, with the
     ids of what is dropped.
     """
-    letters = yield from dead_letters(log, filter)
+    found = yield from dead_letters(log, filter, limit, behind)
+    letters = [each for each in found if not each.on_its_way]
     if dry_run:
         return letters
     sql = log.dialect.sql
@@ -301,8 +354,8 @@ def decide(
         dropped = [letter.id] if decision in ("skip", "discard") else []
         until = None
         if decision == "discard":
-            behind, until = yield from _all_waiting(log, letter)
-            dropped += behind
+            queue, until = yield from _all_waiting(log, letter)
+            dropped += queue
         taken = yield sql["decide"](
             subscription=letter.subscription,
             key=letter.key,
@@ -323,12 +376,18 @@ def edit(log: Log, letter: DeadLetter, data: str, *, actor: str, reason: str) ->
 
     Raises `EventValueError` if its class would not take the contents, `UnknownName` if it is parked no more.
     """
+    if letter.on_its_way:
+        raise UnknownName(f"event {letter.id} has been handled by {letter.subscription}; what queues behind it is next")
+    before = yield from _stored(log, letter)
+    ring = yield from log.personal.ring([before])
     try:
-        decode(letter.type, data)
-    except UnknownName:
+        data = ring.restored(letter.type, letter.id, data, before)
+        decode(letter.type, ring.open(letter.type, letter.id, data).data)
+    except (UnknownName, PersonalDataError):
         raise
     except Exception as error:
         raise EventValueError(f"{letter.type} does not take these contents: {error}") from error
+    data = yield from log.personal.conceal_edited(letter.type, letter.id, data)
     taken = yield log.dialect.sql["decide"](
         subscription=letter.subscription,
         key=letter.key,
@@ -339,8 +398,16 @@ def edit(log: Log, letter: DeadLetter, data: str, *, actor: str, reason: str) ->
     )
     if not taken:
         raise UnknownName(f"event {letter.id} is no longer parked for {letter.subscription}")
-    detail = msgspec.json.encode({"position": letter.position, "before": letter.data, "after": data}).decode()
+    detail = msgspec.json.encode({"position": letter.position, "before": before, "after": data}).decode()
     yield from _audit(log, letter, "edit", actor, reason, detail)
+
+
+def _stored(log: Log, letter: DeadLetter) -> Steps[str]:
+    """Return a parked event as it is stored."""
+    for row in (yield log.dialect.sql["parked"]()):
+        if row[0] == letter.subscription and row[3] == letter.id and row[_DATA] is not None:
+            return str(legible(row[_DATA]))
+    raise UnknownName(f"event {letter.id} is no longer parked for {letter.subscription}, or no longer in the log")
 
 
 def _audit(log: Log, letter: DeadLetter, action: str, actor: str, reason: str, detail: str) -> Steps[None]:
@@ -355,9 +422,13 @@ def _audit(log: Log, letter: DeadLetter, action: str, actor: str, reason: str, d
     )
 
 
-def audit(log: Log, limit: int, subscription: str | None, event_id: str | None) -> Steps[list[AuditEntry]]:
-    """Return what operators did, the latest first: all of it, or that to one subscription or one event."""
-    rows = yield log.dialect.sql["audit"](limit=limit, subscription=subscription, event_id=event_id)
+def audit(
+    log: Log, limit: int, subscription: str | None, event_id: str | None, key: str | None = None, before: int = ALL
+) -> Steps[list[AuditEntry]]:
+    """Return what operators did, the latest first: all of it, or that to one subscription, one key or one event."""
+    rows = yield log.dialect.sql["audit"](
+        limit=limit, subscription=subscription, event_id=event_id, key=key, before=before
+    )
     return [AuditEntry(*row) for row in rows]
 
 
@@ -395,6 +466,13 @@ class WorkerSeen(msgspec.Struct, frozen=True, kw_only=True):
 def workers(log: Log) -> Steps[list[WorkerSeen]]:
     """Return the workers that have lived lately."""
     return [WorkerSeen(id=id, seconds=seconds) for id, seconds in (yield log.dialect.sql["workers"]())]
+
+
+def alive(log: Log) -> Steps[list[str]]:
+    """Return the workers that hold a lease or have been heard of lately."""
+    rows = yield log.dialect.sql["progress"]()
+    holding = {row[5] for row in rows if row[5] is not None and not row[7]}
+    return sorted(holding | {each.id for each in (yield from workers(log)) if each.seconds < _HEARD_WITHIN})
 
 
 def clock(log: Log) -> Steps[float]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import isfinite
 from typing import Any
 from uuid import UUID
 
 from ensue.errors import DeclarationError
-from ensue.events import Recorded
+from ensue.events import Event, Recorded
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 10 * 365 * 86400.0
@@ -136,6 +137,10 @@ class Backoff:
         return self.give_up_after is not None and since_first >= seconds(self.give_up_after)
 
 
+When = float | timedelta | str | datetime
+"""Seconds, a duration such as "3d", or a moment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """What a handler may want to know beside the event."""
@@ -146,6 +151,7 @@ class Delivery:
     """1 the first time; counts every later try."""
     part: int = 1
     """Counts the events that an upcaster has made of one; 1 for all others."""
+    _ask: Callable[[Delivery, When, Event], None] | None = field(default=None, repr=False, compare=False)
 
     @property
     def id(self) -> UUID:
@@ -175,3 +181,19 @@ class Delivery:
         """
         key = f"{self.subscription}/{self.recorded.id_text}"
         return key if self.part == 1 else f"{key}/{self.part}"
+
+    def after(self, when: When, event: Event) -> None:
+        """Let an event be recorded later, once, however often the handler is called for this delivery.
+
+        `when` is seconds, a timedelta, text such as "3d", or a moment. The timer is set when the handler has succeeded:
+        if it raises, or asks for another try, there is none. It has no name and cannot be cancelled. Raises
+        `DeclarationError` for what is no time, `EventValueError` for what cannot be recorded, and `DeclarationError`
+        for a delivery that no worker has made.
+        """
+        if self._ask is None:
+            raise DeclarationError(
+                f"delivery.after({when!r}, …): nobody would set this timer; it is for functions under @app.on, "
+                "@app.handle and @app.translate while a worker calls them. Elsewhere set it in a transaction of yours: "
+                "app.after(…, via=connection)"
+            )
+        self._ask(self, when, event)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from ensue.events import Recorded
 from ensue.log import Log, Steps
 
 _json = msgspec.json.Encoder().encode
+
+GOES_ON = "done, the next one's turn comes"
+"""The reason of a parked key whose event has been handled: those behind it are next, and nobody decides on it."""
 
 NextStep = Literal["retry", "wait", "skip", "discard"]
 
@@ -81,6 +85,15 @@ class Unparked(msgspec.Struct, frozen=True):
     handled: bool
     """As of `Parked`."""
     epoch: int
+
+
+PLACE = "dead letter"
+"""What binds a reason that is encrypted to its table."""
+
+
+def kept(row: Recorded[Any], text: str) -> str:
+    """Return a reason as it is kept: it may tell of what is personal in the event, and is encrypted likewise."""
+    return text if row.opener is None else row.opener.seal(text, PLACE, like=row.data)
 
 
 def save(

@@ -12,6 +12,7 @@ import msgspec
 from ensue.errors import DeclarationError, RenamedSubscription, UnknownName
 from ensue.log import Call, Log, Steps
 from ensue.subscriptions.declared import Cursors, Subscription, edges
+from ensue.subscriptions.operating import ALL
 
 logger = logging.getLogger("ensue")
 
@@ -61,7 +62,7 @@ def register(log: Log, cursors: Cursors) -> Steps[list[str]]:
 def _refuse_to_pass_over(log: Log, name: str, types: set[str], checkpoint: int) -> Steps[None]:
     head = yield from log.horizon()
     for type in sorted(types):
-        waiting = (yield log.dialect.sql["count_type"](type=type, after=checkpoint, until=head))[0][0]
+        waiting = (yield log.dialect.sql["count_type"](type=type, after=checkpoint, until=head, most=ALL))[0][0]
         if waiting:
             raise DeclarationError(
                 f"subscription {name!r} wants {type!r} no more, but {waiting} recorded events of it still wait to be "

@@ -8,20 +8,22 @@ from bisect import insort
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import msgspec
 
 from ensue.errors import Permanent, UndecodableEvent
-from ensue.events import Recorded
+from ensue.events import Observer, Recorded
 from ensue.log import Selection
-from ensue.subscriptions.declared import Condition, Subscription, slot_of
+from ensue.subscriptions.declared import Condition, Handle, Subscription, slot_of
 from ensue.subscriptions.failing import Failure, reason_to_keep
 from ensue.subscriptions.leasing import Claimed
 from ensue.subscriptions.outcomes import Delivery, Done, Hold, Outcome, Park
-from ensue.subscriptions.parking import Checkpoint, Due, Parked, Unparked
+from ensue.subscriptions.parking import GOES_ON, Checkpoint, Due, Parked, Unparked, kept
 from ensue.subscriptions.verdicts import Verdict, tell, verdict
 from ensue.subscriptions.watch import Watch
+from ensue.subscriptions.witnessing import witnessed
 
 logger = logging.getLogger("ensue")
 
@@ -35,7 +37,7 @@ _SOON = 5.0
 """Seconds after which another worker goes on with a key, should this one die on the way."""
 
 _ITS_TURN = Verdict("retry", 0.0, "its turn comes", None)
-_DONE_SO_FAR = Verdict("skip", _SOON, "done, the next one's turn comes", None)
+_DONE_SO_FAR = Verdict("skip", _SOON, GOES_ON, None)
 
 T = TypeVar("T")
 Read = Callable[[Selection, int], Awaitable[list[Recorded[Any]]]]
@@ -68,7 +70,13 @@ class Runner:
     """Works on one leased partition. All its state changes happen on the event loop, between two awaits."""
 
     def __init__(
-        self, subscription: Subscription, claimed: Claimed, worker: str, read: Read, changed: Callable[[], None]
+        self,
+        subscription: Subscription,
+        claimed: Claimed,
+        worker: str,
+        read: Read,
+        changed: Callable[[], None],
+        observer: Observer | None = None,
     ) -> None:
         self.subscription = subscription
         self.lease = claimed.lease
@@ -86,6 +94,7 @@ class Runner:
         self._worker = worker
         self._read = read
         self._changed = changed
+        self._observer = observer
         self._ahead = tuple(segment for segment in claimed.ahead if segment[2] > claimed.checkpoint)
         self._whole = claimed.lease.last_slot - claimed.lease.first_slot == 65535
         self._aside = {key: _Aside(position, revision) for key, (position, revision) in claimed.parked.items()}
@@ -172,6 +181,10 @@ class Runner:
         if not self.lease.first_slot <= slot <= self.lease.last_slot:
             return False
         return not any(first <= slot <= last and row.position <= done for first, last, done in self._ahead)
+
+    def _reached(self, slot: int) -> int:
+        """Return up to where all of a slot has been taken in: for some, another one did that and went further."""
+        return max([self.read_to, *(done for first, last, done in self._ahead if first <= slot <= last)])
 
     def resume(self, due: Due) -> None:
         """Go on with a parked key whose time has come."""
@@ -277,9 +290,23 @@ class Runner:
         handle = self.subscription.handle
         if handle is None:
             return (await self._attempt_together([delivery]))[0]
-        return await self._watched(handle(delivery)) or _DONE
+        if self._observer is None:
+            return await self._watched(handle(delivery)) or _DONE
+        return await self._attempt_witnessed(self._observer, handle, delivery)
+
+    async def _attempt_witnessed(self, observer: Observer, handle: Handle, delivery: Delivery) -> Outcome | Failure:
+        async def call() -> Sequence[Outcome | Failure]:
+            return [await self._watched(handle(delivery)) or _DONE]
+
+        return (await witnessed(observer, self.subscription, [delivery], call))[0]
 
     async def _attempt_together(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome | Failure]:
+        if self._observer is None:
+            return await self._call_together(deliveries)
+        call = partial(self._call_together, deliveries)
+        return await witnessed(self._observer, self.subscription, deliveries, call)
+
+    async def _call_together(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome | Failure]:
         assert self._opened is not None  # noqa: S101
         answer = await self._watched(self._opened.handle(deliveries))
         if isinstance(answer, (Failure, Park)):
@@ -380,7 +407,7 @@ class Runner:
     ) -> None:
         found = verdict(outcome, self.subscription.retry, attempt, since_first)
         self._put(row, found, attempt, revision, handled=handled)
-        tell(cast("Parked", self._parks[row.key]))
+        tell(cast("Parked", self._parks[row.key]), self._observer)
 
     def _put(self, row: Recorded[Any], found: Verdict, attempt: int, revision: int, *, handled: bool = False) -> None:
         pending = self._parks.get(row.key)
@@ -396,8 +423,8 @@ class Runner:
             next_step=found.step,
             delay=found.delay,
             attempt=attempt,
-            reason=found.reason,
-            traceback=found.trace,
+            reason=kept(row, found.reason),
+            traceback=None if found.trace is None else kept(row, found.trace),
             worker=self._worker,
             revision=revision,
             epoch=self.lease.epoch,
@@ -429,7 +456,7 @@ class Runner:
                 aside.busy = False
                 return
         while True:
-            until = self.read_to
+            until = self._reached(due.slot)
             behind = Selection(after=position, until=until, types=self.subscription.types, key=due.key)
             rows = [] if due.key == due.id else await self._read(behind, _BATCH)  # without a key, nothing queues
             for row in rows:
@@ -461,12 +488,10 @@ class Runner:
         self._has_changed()
 
     async def _find(self, due: Due) -> Recorded[Any] | None:
-        rows = await self._read(Selection(after=due.position - 1, until=due.position), 1)
+        rows = await self._read(Selection(after=due.position - 1, until=due.position, edited=due.data), 1)
         if not rows:
             logger.error("%s: event %s is parked but no longer in the log", self.subscription.name, due.id)
             return None
-        if due.data is not None:
-            rows[0].data = due.data
         return rows[0]
 
     # --- what is to be saved

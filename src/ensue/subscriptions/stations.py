@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
 from ensue.errors import DatabaseUnavailable
-from ensue.log import Call, Log, Postgres, Steps, open_postgres_async, open_sqlite
+from ensue.log import Log, Postgres, Steps, open_postgres_async, open_sqlite
 from ensue.log.outages import PASSING
 from ensue.log.statements import Query, T
 
@@ -104,7 +104,7 @@ class PostgresStation:
         if self._connection is None or self._connection.closed:
             connection = await open_postgres_async(self._log.place)
             try:
-                await self._carry(_durably(), connection)
+                await self._carry(_settle(self._least), connection)
             except BaseException:
                 await connection.close()
                 raise
@@ -222,8 +222,15 @@ class SqliteStation:
         self._thread.shutdown()
 
 
-def _durably() -> Steps[None]:
-    yield Call(Query("set synchronous_commit = on"))  # a checkpoint must survive what it counts
+_SETTINGS = Query(
+    "select set_config('synchronous_commit', 'on', false), "
+    "set_config('idle_in_transaction_session_timeout', cast(:idle as text), false)"
+)
+
+
+def _settle(idle: float) -> Steps[None]:
+    """Let checkpoints survive what they count, and let no transaction of a frozen process lock rows for ever."""
+    yield _SETTINGS(idle=f"{min(idle, _LONGEST) * 1000:.0f}ms")
 
 
 def _counted(steps: Steps[T], counter: Station) -> Steps[T]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import NamedTuple
 
+from ensue.events import Observer
+from ensue.events.personal import token_of
 from ensue.subscriptions.failing import Failure, reason_to_keep
 from ensue.subscriptions.outcomes import Backoff, Outcome, Park, Retry
 from ensue.subscriptions.parking import NextStep, Parked
@@ -21,8 +23,10 @@ class Verdict(NamedTuple):
     trace: str | None
 
 
-def tell(parked: Parked) -> None:
+def tell(parked: Parked, observer: Observer | None) -> None:
     """Log that an event has failed, and what becomes of it."""
+    if observer is not None:
+        observer.failed(parked.subscription, waits=parked.next_step == "wait")
     logger.log(
         logging.ERROR if parked.next_step == "wait" else logging.WARNING,
         "%s: event %s (%s), attempt %d failed: %s; %s",
@@ -30,8 +34,18 @@ def tell(parked: Parked) -> None:
         parked.id,
         parked.type,
         parked.attempt,
-        parked.reason,
+        "the event is personal, `ensue dead show` tells" if token_of(parked.reason) else parked.reason,
         "it waits for a person" if parked.delay is None else f"again in {parked.delay:.1f} s",
+        extra={
+            "ensue": {
+                "subscription": parked.subscription,
+                "event_id": parked.id,
+                "position": parked.position,
+                "event_type": parked.type,
+                "key": parked.key,
+                "attempt": parked.attempt,
+            }
+        },
     )
 
 

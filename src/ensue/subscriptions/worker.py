@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ensue.errors import DatabaseUnavailable, NotMigrated
 from ensue.events import Recorded
@@ -24,6 +24,7 @@ from ensue.subscriptions.runner import Runner
 from ensue.subscriptions.stations import PostgresStation, station
 from ensue.subscriptions.tail import BATCH, Tail
 from ensue.subscriptions.wakers import PostgresWaker, SqliteWaker
+from ensue.subscriptions.working import Works
 
 logger = logging.getLogger("ensue")
 
@@ -67,13 +68,17 @@ class Worker:
         waker = PostgresWaker(log, self._tailing) if isinstance(self._tailing, PostgresStation) else SqliteWaker(log)
         self._waker = waker
         self._tail = Tail(log, self._tailing, waker)
-        self._runners: dict[Lease, Runner | Applier] = {}
+        self._runners: dict[Lease, Works] = {}
         self._around = Surroundings(log, self.id, self._read, self._look, self._detach, self._due_in)
         self._catching_up: dict[Lease, asyncio.Task[None]] = {}
         self._leaving: dict[Lease, asyncio.Task[None]] = {}
         """What is being given back, to be finished here and worked on elsewhere."""
         self._overdue: set[tuple[str, int]] = set()
         self._expiry: asyncio.TimerHandle | None = None
+        self.leased_until = 0.0
+        """By the monotonic clock: until then its leases are its own, if it has any."""
+        self.working = False
+        """It has started, and has not ended."""
         self._generation = 0
         self._changed = asyncio.Event()
         self._due = asyncio.Event()
@@ -82,6 +87,11 @@ class Worker:
     def statements(self) -> int:
         """How many statements the worker has sent to the database."""
         return self._state.statements + self._reading.statements + self._tailing.statements
+
+    @property
+    def read_at(self) -> float:
+        """When it last looked for events, by the monotonic clock."""
+        return self._tail.read_at
 
     @property
     def tail_statements(self) -> int:
@@ -95,6 +105,7 @@ class Worker:
         """
         try:
             await self._patiently("starting", self._start)
+            self.working = True
             started()
             loops = [
                 asyncio.ensure_future(self._forever("reading the log", self._tail_loop)),
@@ -118,6 +129,7 @@ class Worker:
                     await _end(loops)
                 await self._finish()
         finally:
+            self.working = False
             if self._expiry is not None:
                 self._expiry.cancel()
             for each in (self._state, self._reading, self._tailing):
@@ -178,7 +190,7 @@ class Worker:
         await self._patiently("looking where a partition stands", look)
         return found[-1]
 
-    def _detach(self, runner: Applier) -> None:
+    def _detach(self, runner: Works) -> None:
         self._tail.detach(runner)
 
     async def _tail_loop(self) -> None:
@@ -211,6 +223,7 @@ class Worker:
         self._overdue = set(found.overdue)
         for lease in self._runners.keys() - set(found.held) - {claimed.lease for claimed in found.claimed}:
             logger.warning("partition %s of %s is no longer ours", lease.first_slot, lease.subscription)
+            self._tell(lease, "lost")
             self._drop(lease).abandon()
         for claimed in found.claimed:
             self._take_over(claimed)
@@ -235,7 +248,8 @@ class Worker:
         """Begin something new for as long as they last at least; the next round says whether they are still held."""
         if self._expiry is not None:
             self._expiry.cancel()
-        left = asked + self._lease - time.monotonic()
+        self.leased_until = asked + self._lease
+        left = self.leased_until - time.monotonic()
         self._expiry = asyncio.get_running_loop().call_later(max(0.0, left), self._expire)
 
     def _expire(self) -> None:
@@ -245,18 +259,21 @@ class Worker:
 
     def _take_over(self, claimed: Claimed) -> None:
         lease = claimed.lease
+        self._tell(lease, "taken")
         subscription = self._declared[lease.subscription]
-        runner: Runner | Applier
+        runner: Works
         if subscription.applies is not None:
             runner = Applier(subscription, claimed, subscription.applies(), self._around)
         else:
-            runner = Runner(subscription, claimed, self.id, self._read, self._changed.set)
+            runner = Runner(subscription, claimed, self.id, self._read, self._changed.set, self._log.observer)
         self._runners[lease] = runner
+        if claimed.parked:
+            self._due.set()
         self._catching_up[lease] = asyncio.ensure_future(
             self._patiently(f"catching up {lease.subscription}", partial(self._catch_up, runner))
         )
 
-    def _drop(self, lease: Lease) -> Runner | Applier:
+    def _drop(self, lease: Lease) -> Works:
         runner = self._runners.pop(lease)
         self._catching_up.pop(lease).cancel()
         self._tail.detach(runner)
@@ -273,8 +290,13 @@ class Worker:
         self._runners.pop(lease, None)
         self._catching_up.pop(lease, None)
         await self._state.do(release(self._log, self.id, lease))
+        self._tell(lease, "given back")
 
-    async def _catch_up(self, runner: Runner | Applier) -> None:
+    def _tell(self, lease: Lease, change: Literal["taken", "given back", "lost"]) -> None:
+        if self._log.observer is not None:
+            self._log.observer.leased(lease.subscription, change)
+
+    async def _catch_up(self, runner: Works) -> None:
         """Read for a runner that is behind, until it can be fed by the tail; again when it has fallen off."""
         while not runner.stopping:
             await runner.alone.wait()
@@ -339,7 +361,7 @@ class Worker:
         parked: list[Parked] = []
         unparked: list[Unparked] = []
         checkpoints: list[Checkpoint] = []
-        taken: dict[Runner | Applier, dict[str, Parked | Unparked]] = {}
+        taken: dict[Works, dict[str, Parked | Unparked]] = {}
         for runner in self._runners.values():
             checkpoint, parks = runner.collect()
             if checkpoint is not None:
@@ -360,6 +382,7 @@ class Worker:
             if runner.lease.place in ours:
                 runner.saved(reached[runner.lease.place])
             elif self._runners.get(runner.lease) is runner:
+                self._tell(runner.lease, "lost")
                 self._drop(runner.lease).abandon()
         for delay in {round(each.delay, 2) for each in parked if each.delay is not None}:
             self._due_in(delay)

@@ -3,7 +3,8 @@
 from ensue.handlers.processes.applying import Surroundings, managing
 from ensue.handlers.processes.declared import Keys, ProcessManager
 from ensue.handlers.processes.diagram import diagram
-from ensue.handlers.processes.looking import ProcessSeen, ProcessShown, StepSeen, cancelling, processes, shown
+from ensue.handlers.processes.keeping import Status
+from ensue.handlers.processes.looking import ProcessSeen, ProcessShown, StepSeen, begun, cancelling, processes, shown
 from ensue.handlers.processes.process import Process
 from ensue.handlers.processes.stepping import moves, starts
 from ensue.handlers.processes.tracing import recorded_by
@@ -14,8 +15,10 @@ __all__ = [
     "ProcessManager",
     "ProcessSeen",
     "ProcessShown",
+    "Status",
     "StepSeen",
     "Surroundings",
+    "begun",
     "cancelling",
     "diagram",
     "managing",

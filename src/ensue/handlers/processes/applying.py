@@ -17,15 +17,16 @@ from ensue.errors import (
     Permanent,
     UndecodableEvent,
 )
-from ensue.events import Command, Event, follow
+from ensue.events import Command, Event, Recorded, follow
+from ensue.events.personal import is_personal
 from ensue.handlers.carrying import Carrier, Do, Work
 from ensue.handlers.processes.declared import ProcessManager
-from ensue.handlers.processes.keeping import Changes, Moved, Run, Undo, lock, owner_of, seen, text
-from ensue.handlers.processes.process import Doing, Process, begin, keep, load, take
+from ensue.handlers.processes.keeping import Changes, Moved, Run, Undo, concealing, lock, owner_of, reveal, seen, text
+from ensue.handlers.processes.process import Doing, Process, begin, keep, load, stored_as, take
 from ensue.handlers.projections.quiet import quiet
 from ensue.handlers.timers import Alarm, setting
 from ensue.log import Log, Steps, passes
-from ensue.subscriptions import Applies, Backoff, Delivery, Failure, NotApplied, Park, Start, Subscription
+from ensue.subscriptions import Applies, Backoff, Failure, NotApplied, Park, Start, Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,10 @@ def managing(
 
 @dataclass(frozen=True, slots=True)
 class _Arrived:
-    """An event in a delivery, and the process that it is about."""
+    """An event, and the process that it is about."""
 
     index: int
-    delivery: Delivery
+    recorded: Recorded[Any]
     id: str
     """Of the event; with a number behind it where an upcaster has made several of one."""
     event: Event
@@ -87,13 +88,11 @@ class Managing:
         self._around = around
         self._carrier = Carrier(around.log, manager.name, asynchronous=False)
 
-    async def apply(
-        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], *, careful: bool
-    ) -> None:
+    async def apply(self, rows: Sequence[Recorded[Any]], progress: Callable[[], Steps[None]], *, careful: bool) -> None:
         """Apply all of them; it always knows which one fails, because a step waits for nothing."""
         changes = Changes(self._around.log, self._manager.name)
         try:
-            await self._carrier.carry(lambda: self._work(deliveries, progress, changes))
+            await self._carrier.carry(lambda: self._work(rows, progress, changes))
         except NotApplied:
             raise
         except Exception as error:
@@ -103,13 +102,12 @@ class Managing:
         if changes.soonest is not None:
             self._around.alarm.due_in(changes.soonest)
 
-    def _work(
-        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], changes: Changes
-    ) -> Work[None]:
+    def _work(self, rows: Sequence[Recorded[Any]], progress: Callable[[], Steps[None]], changes: Changes) -> Work[None]:
         log, name = self._around.log, self._manager.name
-        arrived = [each for index, delivery in enumerate(deliveries) for each in self._arrived(index, delivery)]
+        arrived = [each for index, row in enumerate(rows) for each in self._arrived(index, row)]
         if arrived:
             runs = yield lock(log, name, (each.key for each in arrived))
+            yield reveal(log, name, runs.values())
             before = yield seen(log, name, ((each.key, each.id) for each in arrived))
             for each in arrived:
                 if (each.key, each.id) not in before:
@@ -117,18 +115,18 @@ class Managing:
             yield changes.save()
         yield progress()
 
-    def _arrived(self, index: int, delivery: Delivery) -> list[_Arrived]:
+    def _arrived(self, index: int, row: Recorded[Any]) -> list[_Arrived]:
         types = self._manager.types
         with _blaming(index):
             return [
                 _Arrived(
                     index,
-                    delivery,
-                    delivery.recorded.id_text if part == 1 else f"{delivery.recorded.id_text}/{part}",
+                    row,
+                    row.id_text if part == 1 else f"{row.id_text}/{part}",
                     event,
                     self._manager.key_of(event),
                 )
-                for part, event in enumerate(delivery.recorded.events, 1)
+                for part, event in enumerate(row.events, 1)
                 if isinstance(event, types)
             ]
 
@@ -181,7 +179,7 @@ class Managing:
 
     def _step(self, process: Process, arrived: _Arrived, run: Run, changes: Changes) -> list[Event]:
         """Let the process decide, and note what it asks for; return what is to be recorded."""
-        recorded = arrived.delivery.recorded
+        recorded = arrived.recorded
         follow(recorded)
         process.moment = recorded.recorded_at
         step = type(process).__steps__[type(arrived.event)]
@@ -194,6 +192,8 @@ class Managing:
                 "Send a command, and do it in the command's handler: @app.handle(…)"
             ) from error
         run.state = keep(process)
+        if type(process).__personal__:
+            concealing(self._manager.name, run.key, stored_as(self._manager.name), run.state.encode())
         run.steps += 1
         doing = take(process)
         for name in [name for name, id in run.timers.items() if id == arrived.id]:
@@ -218,7 +218,11 @@ class Managing:
         return messages
 
     def _messages(self, doing: Doing, run: Run) -> list[Event]:
-        run.undo += [Undo(type(each).__type__, _raw(each)) for each in doing.undo]
+        new = [Undo(type(each).__type__, _raw(each)) for each in doing.undo]
+        for undo in new:
+            if is_personal(undo.type):
+                concealing(self._manager.name, run.key, undo.type, bytes(undo.data))
+        run.undo += new
         messages, at = list(doing.messages), doing.compensates_at
         if at is not None:
             messages[at:at] = [each.event for each in reversed(run.undo)]

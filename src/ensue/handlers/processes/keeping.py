@@ -9,7 +9,10 @@ import msgspec
 
 from ensue.errors import DatabaseUnavailable
 from ensue.events import Event, event_class
+from ensue.events.personal import declared, holds_tokens, is_personal, personal_members
+from ensue.handlers.processes.process import stored_as
 from ensue.handlers.timers import Setting, drop_timers, set_timers
+from ensue.keys import Concealing
 from ensue.log import Log, Steps
 
 _encode = msgspec.json.Encoder().encode
@@ -131,6 +134,9 @@ class Changes:
         yield from self._save_timers()
         sql = self._log.dialect.sql
         runs = self._runs.values()
+        if declared():
+            for run in runs:
+                yield from conceal(self._log, self._process, run)
         if new := [run.row for run in runs if run.is_new]:
             begun = yield sql["insert_processes"](process=self._process, rows=text(new))
             if len(begun) < len(new):
@@ -165,6 +171,58 @@ def lock(log: Log, process: str, keys: Iterable[str]) -> Steps[dict[str, Run]]:
     yield from log.begin()
     rows = yield log.dialect.sql["lock_processes"](process=process, keys=text(sorted(set(keys))))
     return {row[0]: _run(row) for row in rows}
+
+
+# --- what is personal in it
+
+
+def concealing(process: str, key: str, what: str, data: bytes) -> Concealing:
+    """Return what is personal in a process's state, or in a message that it keeps for undoing.
+
+    Raises `EventValueError` if nobody can say whose it is.
+    """
+    fields = tuple(each for each in personal_members(what).values() if each.subject or what == stored_as(process))
+    return Concealing(fields, what, what, owner_of(process, key), data, owner=key)
+
+
+def conceal(log: Log, process: str, run: Run) -> Steps[None]:
+    """Encrypt what is personal in a process that is about to be stored; of who is forgotten, nothing is stored."""
+    personal, named = log.personal, stored_as(process)
+    if is_personal(named):
+        secret = concealing(process, run.key, named, run.state.encode())
+        run.state = (yield from personal.conceal_one(secret, masking=True)).decode()
+    for number, each in enumerate(run.undo):
+        if is_personal(each.type):
+            secret = concealing(process, run.key, each.type, bytes(each.data))
+            data = yield from personal.conceal_one(secret, masking=True)
+            run.undo[number] = Undo(each.type, msgspec.Raw(data))
+
+
+def reveal(log: Log, process: str, runs: Iterable[Run], *, undo_only: bool = False) -> Steps[None]:
+    """Make readable what is personal in processes that were read.
+
+    Raises `DatabaseUnavailable` if a key cannot be had now: then none of them moves on.
+    """
+    closed = [
+        run
+        for run in runs
+        if holds_tokens(run.state) or any(holds_tokens(str(each.data, "utf-8")) for each in run.undo)
+    ]
+    if not closed or not log.personal.vault.used:
+        return
+    texts = [text for run in closed for text in (run.state, *(str(each.data, "utf-8") for each in run.undo))]
+    ring = yield from log.personal.ring(texts)
+    try:
+        for run in closed:
+            place = owner_of(process, run.key)
+            if not undo_only:
+                run.state = ring.open(stored_as(process), place, run.state).data
+            run.undo = [
+                Undo(each.type, msgspec.Raw(ring.open(each.type, place, str(each.data, "utf-8")).data.encode()))
+                for each in run.undo
+            ]
+    except Exception as error:
+        raise DatabaseUnavailable(f"process {process!r}: what is personal in it cannot be read: {error}") from error
 
 
 def _run(row: Sequence[Any]) -> Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -12,10 +12,13 @@ import msgspec
 from ensue.errors import UnknownName
 from ensue.events import Event
 from ensue.handlers.carrying import Do, Work
-from ensue.handlers.processes.keeping import Run, Status, Undo, lock, owner_of, text
+from ensue.handlers.processes.keeping import Run, Status, Undo, lock, owner_of, reveal, text
+from ensue.handlers.processes.process import stored_as
 from ensue.handlers.timers import Timer, drop_timers, timers_of
-from ensue.log import Log, Steps
+from ensue.keys import Ring
+from ensue.log import Log, Steps, iso
 
+_END = datetime(9999, 1, 1, tzinfo=UTC)
 _undo = msgspec.json.Decoder(list[Undo]).decode
 
 
@@ -64,10 +67,26 @@ def processes(
 ) -> Steps[list[ProcessSeen]]:
     """Return the processes that match, those that moved last first."""
     rows = yield log.dialect.sql["processes"](process=process, key=key, status=status, limit=limit)
-    return [_seen(row) for row in rows]
+    ring = yield from log.personal.ring([row[_STATE] for row in rows] if log.personal.vault.used else [])
+    return [_seen(row, ring) for row in rows]
 
 
-def _seen(row: Sequence[Any]) -> ProcessSeen:
+_STATE = 5
+
+
+def begun(
+    log: Log, process: str, status: Status, limit: int, before: tuple[datetime, str] | None
+) -> Steps[list[ProcessSeen]]:
+    """Return processes of a name and a status, those that began last first, before a (moment, key)."""
+    moment, key = before or (_END, "")
+    rows = yield log.dialect.sql["processes_begun"](
+        process=process, status=status, before=iso(moment), behind=key, limit=limit
+    )
+    ring = yield from log.personal.ring([row[_STATE] for row in rows] if log.personal.vault.used else [])
+    return [_seen(row, ring) for row in rows]
+
+
+def _seen(row: Sequence[Any], ring: Ring) -> ProcessSeen:
     process, key, version, status, outcome, state, undo, steps, started, moved = row
     return ProcessSeen(
         process=process,
@@ -75,7 +94,7 @@ def _seen(row: Sequence[Any]) -> ProcessSeen:
         version=version,
         status=status,
         outcome=outcome,
-        state=state,
+        state=ring.show(stored_as(process), owner_of(process, key), state),
         undo=tuple(each.type for each in reversed(_undo(undo))),
         steps=steps,
         started_at=datetime.fromisoformat(started),
@@ -118,6 +137,8 @@ def cancelling(
         raise _unknown(process, key)
     if run.status != "running":
         raise UnknownName(f"process {process!r} of {key!r} is {run.status} already: there is nothing to cancel")
+    if compensate:
+        yield reveal(log, process, [run], undo_only=True)
     messages: list[Event] = [each.event for each in reversed(run.undo)] if compensate else []
     if messages:
         yield Do(lambda via: record(*messages, via=via), nullcontext, process)

@@ -10,11 +10,12 @@ from typing import Any, ClassVar, get_type_hints
 
 import msgspec
 
-from ensue.errors import DeclarationError, Permanent
+from ensue.errors import DeclarationError, EventDefinitionError, Permanent
 from ensue.events import Command, Event, SourcedEvent, new_id
-from ensue.events.structure import from_plain, to_plain
+from ensue.events.personal import PersonalField, personal_fields, register
+from ensue.events.plain import from_plain, to_plain
 from ensue.handlers.processes.stepping import Step, collect
-from ensue.handlers.timers import When
+from ensue.subscriptions import When
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,99}")
 _encode = msgspec.json.Encoder(enc_hook=to_plain).encode
@@ -42,7 +43,8 @@ class Process:
     State is annotated fields with defaults, of types that msgspec knows. The methods under `@starts` and `@moves`
     decide what comes next, and do nothing else: what they ask for is written in one transaction with the state. Class
     keywords: `version=` grows when the steps change, and a process finishes on the version that it began with; `name=`
-    pins the name, the same for all versions (the class's name otherwise).
+    pins the name, the same for all versions (the class's name otherwise). What is `Personal[…]` in the state is of the
+    person whose id is the process's key, or stands in the field that `subject=` names.
 
     Raises `DeclarationError` when the class is made and contradicts itself.
     """
@@ -51,6 +53,7 @@ class Process:
     __version__: ClassVar[int]
     __steps__: ClassVar[dict[type[Event], Step]] = {}
     __state__: ClassVar[type[msgspec.Struct]]
+    __personal__: ClassVar[tuple[PersonalField, ...]] = ()
 
     key: str
     """What the process is about, as text: the value that all its events share."""
@@ -58,7 +61,9 @@ class Process:
     """When the event in hand was recorded: the only clock that a step should look at."""
     _ensue_doing: Doing
 
-    def __init_subclass__(cls, *, version: int = 1, name: str | None = None, **options: Any) -> None:
+    def __init_subclass__(
+        cls, *, version: int = 1, name: str | None = None, subject: str | None = None, **options: Any
+    ) -> None:
         super().__init_subclass__(**options)
         label = cls.__name__ if name is None else name
         if not isinstance(label, str) or not _NAME.fullmatch(label):
@@ -68,6 +73,8 @@ class Process:
         cls.__process__, cls.__version__ = label, version
         cls.__steps__ = {**cls.__steps__, **collect(cls)}
         cls.__state__ = _state(cls)
+        cls.__personal__ = _personal(cls, subject)
+        register(stored_as(label), cls.__personal__, today=True)
 
     def __init__(self) -> None:
         raise DeclarationError(f"{type(self).__qualname__}: ensue makes the objects of a process, when an event comes")
@@ -211,6 +218,20 @@ def _state(cls: type[Process]) -> type[msgspec.Struct]:
     except TypeError as error:
         raise DeclarationError(f"process {cls.__qualname__}: {error}: its state is kept as JSON") from error
     return state
+
+
+def stored_as(process: str) -> str:
+    """Return the name under which the personal fields of a process's state are known."""
+    return f"process {process}"
+
+
+def _personal(cls: type[Process], subject: str | None) -> tuple[PersonalField, ...]:
+    hints = get_type_hints(cls, include_extras=True)
+    fields = [(each, hints[each]) for each in cls.__state__.__struct_fields__]
+    try:
+        return personal_fields(msgspec.defstruct(cls.__qualname__, fields, kw_only=True), subject, read_only=True)
+    except EventDefinitionError as error:
+        raise DeclarationError(str(error).replace("event ", "process ", 1)) from error
 
 
 def _default(value: Any) -> Any:

@@ -12,7 +12,7 @@ from ensue.handlers.projections.builds import (
     refuse_if_pruned,
     resolve,
 )
-from ensue.handlers.projections.projection import Clear, Projection, table_names
+from ensue.handlers.projections.projection import Clear, Projection, SetUp, Tables, set_up_sql, table_names
 from ensue.handlers.projections.quiet import listen
 from ensue.handlers.projections.repairing import Repair, keys_of
 from ensue.handlers.projections.switching import (
@@ -26,6 +26,7 @@ from ensue.handlers.projections.switching import (
     reach,
     switch,
 )
+from ensue.handlers.projections.tables import tables_of
 
 __all__ = [
     "NotThere",
@@ -52,5 +53,9 @@ __all__ = [
     "live_build",
     "resolve",
     "subscription_of",
+    "Tables",
     "table_names",
+    "tables_of",
+    "SetUp",
+    "set_up_sql",
 ]

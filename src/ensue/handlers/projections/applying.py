@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any
 
 from ensue.errors import DatabaseUnavailable, Permanent, UndecodableEvent
-from ensue.events import Event, Recorded
+from ensue.events import Event, Recorded, decoder_of, find_class
 from ensue.handlers.carrying import Carrier, Each, Work
 from ensue.handlers.projections.builds import Build
 from ensue.handlers.projections.projection import Projection
 from ensue.handlers.projections.quiet import quiet
 from ensue.handlers.projections.tables import tables_of
 from ensue.log import Log, Steps, passes
-from ensue.subscriptions import Applies, Delivery, Done, Failure, NotApplied, Park, Retry, Subscription
+from ensue.subscriptions import Applies, Done, Failure, NotApplied, Park, Retry, Subscription
 
 
 def subscription_of(log: Log, projection: Projection, build: Build, *, partitions: int | None = None) -> Subscription:
@@ -51,14 +51,10 @@ class Applying:
             timeout=projection.timeout,
         )
 
-    async def apply(
-        self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], *, careful: bool
-    ) -> None:
+    async def apply(self, rows: Sequence[Recorded[Any]], progress: Callable[[], Steps[None]], *, careful: bool) -> None:
         at: list[int] = []
         try:
-            await self._carrier.carry(
-                lambda: self._work(deliveries, progress, at), together=not careful and len(deliveries) > 1
-            )
+            await self._carrier.carry(lambda: self._work(rows, progress, at), together=not careful and len(rows) > 1)
         except NotApplied:
             raise
         except Exception as error:
@@ -68,12 +64,12 @@ class Applying:
                 raise
             raise NotApplied(None, _failure(error)) from error
 
-    def _work(self, deliveries: Sequence[Delivery], progress: Callable[[], Steps[None]], at: list[int]) -> Work[None]:
-        aside = deliveries and (yield self._stands_aside())
+    def _work(self, rows: Sequence[Recorded[Any]], progress: Callable[[], Steps[None]], at: list[int]) -> Work[None]:
+        aside = rows and (yield self._stands_aside())
         if aside:
             yield self._tables.enter(self._build)
-        if deliveries:
-            yield from self._apply(deliveries, at)
+        if rows:
+            yield from self._apply(rows, at)
         if aside:
             yield self._tables.leave(self._build)
         yield progress()
@@ -86,7 +82,7 @@ class Applying:
         rows = yield sql["build_state"](projection=self._build.projection, number=self._build.number)
         return bool(rows) and rows[0][0] != "live"
 
-    def _apply(self, deliveries: Sequence[Delivery], at: list[int]) -> Work[None]:
+    def _apply(self, rows: Sequence[Recorded[Any]], at: list[int]) -> Work[None]:
         projection = self._projection
 
         def heed(answer: object) -> None:
@@ -98,13 +94,7 @@ class Applying:
                 )
 
         try:
-            yield Each(
-                projection.call,
-                self._events(deliveries, at),
-                heed,
-                partial(quiet, projection.name),
-                projection.name,
-            )
+            yield Each(partial(self._calls, rows, at), heed, partial(quiet, projection.name), projection.name)
         except NotApplied:
             raise
         except Exception as error:
@@ -112,13 +102,28 @@ class Applying:
                 raise
             raise NotApplied(at[-1], _failure(error)) from error
 
-    def _events(self, deliveries: Sequence[Delivery], at: list[int]) -> Iterator[tuple[Event, Recorded[Any]]]:
-        types = self._projection.types
-        for index, delivery in enumerate(deliveries):
+    def _calls(self, rows: Sequence[Recorded[Any]], at: list[int], via: object) -> Iterator[Any]:
+        """Call the function with each event, and keep none: many that live long cost collections of garbage."""
+        projection, types = self._projection, self._projection.types
+        decoders = {type: self._decoder(type) for type in {row.type for row in rows}}
+        for index, row in enumerate(rows):
             at.append(index)
-            for event in delivery.recorded.events:
-                if isinstance(event, types):
-                    yield event, delivery.recorded
+            decode = decoders[row.type]
+            if decode is None:
+                for event in row.events:
+                    if isinstance(event, types):
+                        yield projection.call((event, row), via)
+            else:
+                try:
+                    event = decode(row.plain)
+                except Exception:  # noqa: BLE001 it says so itself, with its position
+                    event = row.event
+                yield projection.call((event, row), via)
+
+    def _decoder(self, type: str) -> Callable[[str], Event] | None:
+        """Return what makes events of a wire type; None if the log's row has to do it."""
+        found = find_class(type)
+        return decoder_of(type) if found is not None and issubclass(found, self._projection.types) else None
 
 
 def _failure(error: Exception) -> Failure:

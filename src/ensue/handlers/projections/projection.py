@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ensue.errors import DeclarationError
 from ensue.events import Event, Recorded
 from ensue.handlers.carrying import MakeTransaction
 from ensue.handlers.functions import Function
 from ensue.subscriptions import Backoff
+from ensue.tables import Table
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
@@ -64,10 +65,53 @@ class Projection:
         return self.function.directly(event, via)
 
 
-def table_names(tables: str | Iterable[Any]) -> tuple[str, ...]:
-    """Return the names of tables that are given as text, as SQLAlchemy tables, or as models of SQLAlchemy or Django."""
-    given = (tables,) if isinstance(tables, str) else tuple(tables)
-    return tuple(dict.fromkeys(_table_name(each) for each in given))
+Tables = str | Table[Any, Any] | Iterable[Any]
+"""Names, tables with typed rows, SQLAlchemy tables, or models of SQLAlchemy or Django."""
+
+
+class Schema(Protocol):
+    """SQLAlchemy's `MetaData`."""
+
+    @property
+    def sorted_tables(self) -> Sequence[Any]: ...
+
+
+SetUp = str | Schema | None
+"""What makes tables: SQL, or SQLAlchemy's metadata; None: nothing, or what tables with typed rows say themselves."""
+
+
+def table_names(tables: Tables) -> tuple[str, ...]:
+    """Return the names of tables."""
+    return tuple(dict.fromkeys(_table_name(each) for each in _several(tables)))
+
+
+def set_up_sql(set_up: SetUp, tables: Tables, *, postgres: bool) -> str | None:
+    """Return the SQL that makes tables; None if they come from elsewhere."""
+    if isinstance(set_up, str):
+        return set_up
+    if set_up is not None:
+        return _sql_of(set_up, frozenset(table_names(tables)), postgres=postgres)
+    given = _several(tables)
+    typed: list[Table[Any, Any]] = [each for each in given if isinstance(each, Table)]
+    if not typed or len(typed) < len(given):
+        return None
+    return "".join(f"{each.ddl(postgres=postgres)};\n" for each in typed)
+
+
+def _sql_of(schema: Schema, names: frozenset[str], *, postgres: bool) -> str:
+    from sqlalchemy.dialects import postgresql, sqlite
+    from sqlalchemy.schema import CreateIndex, CreateTable
+
+    dialect = postgresql.dialect() if postgres else sqlite.dialect()  # type: ignore[no-untyped-call]
+    statements: list[Any] = []
+    for table in schema.sorted_tables:
+        if table.name in names:
+            statements += [CreateTable(table), *map(CreateIndex, sorted(table.indexes, key=lambda each: each.name))]
+    return "".join(f"{str(each.compile(dialect=dialect)).strip()};\n" for each in statements)
+
+
+def _several(tables: Tables) -> tuple[Any, ...]:
+    return (tables,) if isinstance(tables, (str, Table)) else tuple(tables)
 
 
 def _table_name(table: Any) -> str:

@@ -13,7 +13,7 @@ from ensue.handlers.projections.projection import Projection
 from ensue.handlers.projections.quiet import quiet
 from ensue.handlers.projections.tables import tables_of
 from ensue.log import Log, Selection, Steps
-from ensue.subscriptions import slot_of
+from ensue.subscriptions import GOES_ON, slot_of
 
 _BATCH = 500
 
@@ -78,8 +78,11 @@ class Repair:
         if not rows:
             raise ProjectionError(f"build {build.number} of projection {build.projection!r} is no more")
         found = yield sql["slot_at"](subscription=build.cursor, key=key, slot=slot_of(key))
-        checkpoint, failed = found[0] if found else (0, None)
-        return rows[0][0], checkpoint if failed is None else min(checkpoint, failed - 1)
+        reached, failed, step, reason, _ = found[0] if found else (0, None, None, None, None)
+        if failed is not None:
+            handled = step == "skip" and reason == GOES_ON  # those behind it are next
+            reached = min(reached, failed if handled else failed - 1)
+        return rows[0][0], reached
 
 
 def _nothing(key: str, via: object) -> None: ...

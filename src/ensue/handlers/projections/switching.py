@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ensue.errors import ProjectionError, UnknownName
+from ensue.errors import DatabaseUnavailable, ProjectionError, UnknownName
 from ensue.handlers.projections.builds import Build, all_builds
 from ensue.handlers.projections.tables import tables_of
 from ensue.log import Call, Log, Query, Steps
@@ -35,8 +35,11 @@ class TableDifference(msgspec.Struct, frozen=True, kw_only=True):
     """Those that both have; only these are compared."""
     live_rows: int
     new_rows: int
+    live_checksum: str
+    """Of all its rows in these columns, whatever their order. If both are equal, single rows are not compared."""
+    new_checksum: str
     only_live: int
-    """Rows that only the live one has, as they are."""
+    """Rows that only the live one has, as they are, or has more often."""
     only_new: int
     sample_live: tuple[tuple[str | None, ...], ...]
     """Some of them, as text."""
@@ -71,37 +74,51 @@ def pick(builds: Sequence[Build], projection: str, number: int | None) -> tuple[
 
 
 def compare(log: Log, live: Build, new: Build, table: str) -> Steps[TableDifference]:
-    """Compare what two builds of a table hold, row by row."""
+    """Compare what two builds of a table hold: by counts and checksums, and row by row if these differ."""
     tables = tables_of(log)
     here, there = tables.name(live, table, live=True), tables.name(new, table, live=False)
     mine, theirs = (yield from tables.columns(here)), (yield from tables.columns(there))
     columns = tuple(each for each in mine if each in theirs)
     if not columns:
         raise ProjectionError(f"table {table!r} has no column that both builds have: they cannot be compared")
-    listed = ", ".join(f'"{each}"' for each in columns)
-    texts = ", ".join(f'cast("{each}" as text)' for each in columns)
-
-    def ask(sql: str) -> Call:
-        return Call(Query.verbatim(sql))
-
-    counts: list[int] = []
-    samples: list[tuple[tuple[str | None, ...], ...]] = []
-    for one, other in ((here, there), (there, here)):
-        only = f"select {listed} from {one} except select {listed} from {other}"
-        counts.append((yield ask(f"select count(*) from {one}"))[0][0])
-        counts.append((yield ask(f"select count(*) from ({only}) as d"))[0][0])
-        rows = yield ask(f"select {texts} from ({only}) as d order by 1 limit {SAMPLE}")
-        samples.append(tuple(tuple(row) for row in rows))
+    totals: list[tuple[int, str]] = []
+    for one in (here, there):
+        rows = yield _verbatim(f"select count(*), {tables.checksum(columns)} from {one}")
+        totals.append((rows[0][0], str(rows[0][1])))
+    (live_rows, live_checksum), (new_rows, new_checksum) = totals
+    same = totals[0] == totals[1]
+    only_live, sample_live = (0, ()) if same else (yield from _only(columns, here, there))
+    only_new, sample_new = (0, ()) if same else (yield from _only(columns, there, here))
     return TableDifference(
         table=table,
         columns=columns,
-        live_rows=counts[0],
-        new_rows=counts[2],
-        only_live=counts[1],
-        only_new=counts[3],
-        sample_live=samples[0],
-        sample_new=samples[1],
+        live_rows=live_rows,
+        new_rows=new_rows,
+        live_checksum=live_checksum,
+        new_checksum=new_checksum,
+        only_live=only_live,
+        only_new=only_new,
+        sample_live=sample_live,
+        sample_new=sample_new,
     )
+
+
+Sample = tuple[tuple[str | None, ...], ...]
+
+
+def _only(columns: Sequence[str], one: str, other: str) -> Steps[tuple[int, Sample]]:
+    """Return how many rows only one table has, or has more or less often than the other, and some of them."""
+    listed = ", ".join(f'"{each}"' for each in columns)
+    texts = ", ".join(f'cast("{each}" as text)' for each in columns)
+    counted = f"select {listed}, count(*) from {{}} group by {listed}"
+    only = f"{counted.format(one)} except {counted.format(other)}"
+    found = (yield _verbatim(f"select count(*) from ({only}) as d"))[0][0]
+    rows = yield _verbatim(f"select {texts} from ({only}) as d order by 1 limit {SAMPLE}")
+    return found, tuple(tuple(row) for row in rows)
+
+
+def _verbatim(sql: str) -> Call:
+    return Call(Query.verbatim(sql))
 
 
 def switch(log: Log, projection: str, number: int | None, *, actor: str, reason: str, force: bool) -> Steps[Build]:
@@ -149,16 +166,47 @@ def drop(log: Log, projection: str, number: int, *, actor: str, reason: str) -> 
 
 
 def copy(log: Log, live: Build, new: Build) -> Steps[None]:
-    """Fill a new build with what the live one holds, and let it go on from there."""
+    """Fill a new build with what the live one holds, and let it go on from there.
+
+    Raises `ProjectionError` where that cannot be right: if a table or a column has no counterpart, or if one of them
+    wants events that the other does not, and there are some.
+    """
     sql, tables = log.dialect.sql, tables_of(log)
     yield sql["switch_projection"](projection=live.projection)
+    cannot = f"build {new.number} of projection {live.projection!r} cannot begin with what build {live.number} holds"
+    if more := set(new.tables).difference(live.tables):
+        raise ProjectionError(f"{cannot}: that one has no table {', '.join(sorted(more))}; build it from the log")
+    yield from _refuse_other_events(log, live, new, cannot)
     for table in new.tables:
         here, there = tables.name(live, table, live=True), tables.name(new, table, live=False)
-        columns = ", ".join(f'"{each}"' for each in (yield from tables.columns(here)))
-        yield Call(Query.verbatim(f"insert into {there} ({columns}) select {columns} from {here}"))
+        names = yield from tables.columns(here)
+        if gone := set(names).difference((yield from tables.columns(there))):
+            raise ProjectionError(
+                f"{cannot}: its table {table!r} has no {', '.join(sorted(gone))}; build it from the log"
+            )
+        columns = ", ".join(f'"{each}"' for each in names)
+        try:
+            yield _verbatim(f"insert into {there} ({columns}) select {columns} from {here}")
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            raise ProjectionError(f"{cannot}: its table {table!r} does not take the rows: {error}") from error
     yield sql["delete_partitions"](subscription=new.cursor)
     yield sql["copy_partitions"](source=live.cursor, target=new.cursor)
     yield sql["copy_parked"](source=live.cursor, target=new.cursor)
+
+
+def _refuse_other_events(log: Log, live: Build, new: Build, cannot: str) -> Steps[None]:
+    wanted: dict[str, set[str]] = {}
+    reached = 0
+    for name, _, _, _, checkpoint, *_, types in (yield Call(log.dialect.sql["progress"])):
+        if name in (live.cursor, new.cursor):
+            wanted[name] = set(msgspec.json.decode(types, type=list[str]))
+            reached = max(reached, checkpoint if name == live.cursor else 0)
+    for type in sorted(wanted[live.cursor] ^ wanted[new.cursor]):
+        if (yield log.dialect.sql["count_type"](type=type, after=0, until=reached))[0][0]:
+            which = "has applied" if type in wanted[live.cursor] else "has not applied"
+            raise ProjectionError(f"{cannot}: that one {which} {type}; build it from the log")
 
 
 def _audit(log: Log, name: str, action: str, actor: str, reason: str) -> Steps[None]:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ensue.errors import DeclarationError, ProjectionInUse
 from ensue.log import Call, Log, Postgres, Query, Steps
+from ensue.log.sqlite.checksum import NAME as SQLITE_CHECKSUM
 
 
 class Aside(Protocol):
@@ -68,6 +69,10 @@ class Tables(Protocol):
 
     def columns(self, name: str) -> Steps[list[str]]:
         """Return the columns of a table that is named so, but for those that the database computes."""
+        ...
+
+    def checksum(self, columns: Sequence[str]) -> str:
+        """Return the SQL that sums up a hash of these columns of all rows, as text: equal rows, equal checksum."""
         ...
 
 
@@ -205,6 +210,10 @@ class PostgresTables:
         )
         return [row[0] for row in rows]
 
+    def checksum(self, columns: Sequence[str]) -> str:
+        listed = ", ".join(_name(each) for each in columns)
+        return f"cast(coalesce(sum(hashtextextended(cast(row({listed}) as text), 0)), 0) as text)"
+
 
 _RENAMING = ("pragma legacy_alter_table = on", "pragma legacy_alter_table = off")
 """Views and triggers name what readers see: they are not to follow a table to where it is put."""
@@ -277,6 +286,9 @@ class SqliteTables:
     def columns(self, name: str) -> Steps[list[str]]:
         rows = yield _rows(f"pragma table_info({name})")
         return [row[1] for row in rows]
+
+    def checksum(self, columns: Sequence[str]) -> str:
+        return f"{SQLITE_CHECKSUM}({', '.join(_name(each) for each in columns)})"
 
 
 def _statements(sql: str) -> Iterator[str]:

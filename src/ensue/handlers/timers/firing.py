@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ensue.events import written_again
+from ensue.events import Receipt, Written, written_again
 from ensue.handlers.timers.alarm import SOON, Alarm
+from ensue.handlers.timers.asking import OWNER as ASKED
 from ensue.log import Log, Steps
 from ensue.subscriptions import Carry, Chore
 
@@ -39,7 +40,20 @@ def fire_due(log: Log) -> Steps[int]:
     The row goes in the transaction in which the event comes: a worker that dies has done both or neither.
     """
     rows = yield log.dialect.sql["take_due"](limit=_BATCH)
-    if rows:
-        written = [written_again(event) for _, event in sorted((due, event) for due, event in rows)]
-        yield from log.dialect.append(written, stream=None, expected=None, dedupe=None, log=log.place.app, rule="off")
+    together: list[Written] = []
+    for _, event, owner, name in sorted((due, event, owner, name) for due, event, owner, name in rows):
+        written = written_again(event)
+        if owner != ASKED:
+            together.append(written)
+            continue
+        if together:  # in the order of their time
+            yield from _append(log, together, None)
+            together = []
+        yield from _append(log, [written], name)
+    if together:
+        yield from _append(log, together, None)
     return len(rows)
+
+
+def _append(log: Log, written: list[Written], dedupe: str | None) -> Steps[Receipt]:
+    return log.dialect.append(written, stream=None, expected=None, dedupe=dedupe, log=log.place.app, rule="off")

@@ -90,6 +90,17 @@ def ticking(log: Log, schedules: Sequence[Schedule]) -> Chore:
     return Chore("recording what is scheduled", tick)
 
 
+def missed(log: Log, schedules: Sequence[Schedule]) -> Steps[list[str]]:
+    """Return the schedules that have a tick which is due and not recorded, of those that a worker has met."""
+    standing = yield from _standing(log, schedules)
+    return [
+        each.name
+        for each in schedules
+        if each.name in standing
+        and each.last(datetime.fromisoformat(standing[each.name][0]), standing[each.name][1]) is not None
+    ]
+
+
 async def _tick(
     log: Log, schedule: Schedule, reached: str, due: datetime, carry: Carry, failures: dict[str, int]
 ) -> float:

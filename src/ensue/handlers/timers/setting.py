@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import msgspec
 
-from ensue.errors import DeclarationError
+from ensue.errors import DeclarationError, UnknownName
 from ensue.events import Event, Written, fault_in, write, written_again
+from ensue.events.personal import declared
 from ensue.log import Log, Steps
-from ensue.subscriptions import seconds
+from ensue.subscriptions import When, seconds
 
 _json = msgspec.json.Encoder().encode
-
-When = float | timedelta | str | datetime
-"""Seconds, a duration such as "3d", or a moment."""
 
 
 class Timer(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,10 +80,22 @@ _LONGEST = 100 * 366 * 86400.0
 def set_timers(log: Log, settings: Sequence[Setting]) -> Steps[list[Timer]]:
     """Set timers in the open transaction; one of the same owner and name is replaced."""
     yield from log.begin()
+    settings = yield from _concealed(log, settings)
     rows = yield log.dialect.sql["set_timers"](rows=_json(settings).decode())
     return [
         Timer(name=each.name, due_at=datetime.fromisoformat(due), type=each.written.type, event_id=each.written.id)
         for each, (due,) in zip(settings, rows, strict=True)
+    ]
+
+
+def _concealed(log: Log, settings: Sequence[Setting]) -> Steps[Sequence[Setting]]:
+    """Encrypt what is personal in the events, which wait in the database until they are recorded."""
+    if not declared():
+        return settings
+    ready = yield from log.personal.conceal([each.written for each in settings])
+    return [
+        msgspec.structs.replace(each, event=_json(written).decode())
+        for each, written in zip(settings, ready, strict=True)
     ]
 
 
@@ -102,3 +113,43 @@ def timers_of(log: Log, owner: str) -> Steps[list[Timer]]:
         written = written_again(event)
         found.append(Timer(name=name, due_at=datetime.fromisoformat(due), type=written.type, event_id=written.id))
     return found
+
+
+class WaitingTimer(Timer, frozen=True, kw_only=True):
+    """A timer that waits, with whose it is."""
+
+    owner: str
+    """The process that has set it, as name/key; empty: the application."""
+
+
+def next_timers(log: Log, limit: int) -> Steps[list[WaitingTimer]]:
+    """Return the timers that wait, the next one first."""
+    found: list[WaitingTimer] = []
+    for owner, name, due, event in (yield log.dialect.sql["next_timers"](limit=limit)):
+        written = written_again(event)
+        due_at = datetime.fromisoformat(due)
+        found.append(WaitingTimer(owner=owner, name=name, due_at=due_at, type=written.type, event_id=written.id))
+    return found
+
+
+def steer_timer(
+    log: Log, owner: str, name: str, action: Literal["fire timer", "cancel timer"], *, actor: str, reason: str
+) -> Steps[None]:
+    """Let a timer be due now, or drop it, and note who did it; raise `UnknownName` if it does not wait."""
+    sql = log.dialect.sql
+    if action == "fire timer":
+        done = bool((yield sql["fire_timer"](owner=owner, name=name)))
+    else:
+        done = bool((yield sql["drop_timers"](rows=_json([(owner, name)]).decode())))
+    if not done:
+        raise UnknownName(f"no timer {name!r} of {owner or 'the application'!r} waits: it has fired, or was cancelled")
+    process, _, key = owner.partition("/")
+    yield sql["insert_audit"](
+        actor=actor,
+        action=action,
+        subscription=process or None,
+        key=key or None,
+        event_id=None,
+        reason=reason,
+        detail=_json({"timer": name}).decode(),
+    )

@@ -16,11 +16,13 @@ from ensue.testing.suite import (
     describing,
     entities,
     migrating,
+    personal,
     reading,
     recording,
     refusing,
     ruling,
     streams,
+    tables,
     within,
 )
 from ensue.testing.suite.case import (
@@ -49,8 +51,10 @@ BEHAVIOURS: tuple[Behaviour, ...] = tuple(
         within,
         deduplicating,
         describing,
+        personal,
         reading,
         refusing,
+        tables,
         migrating,
     )
     for behaviour in behaviours_of(vars(room))

@@ -194,9 +194,9 @@ class Case:
         after = self.start if app is None else 0
         return list((app or self.app).read(**{"after": after, **conditions}, via=self._observer))
 
-    async def read(self, connection: Connection, **conditions: Any) -> list[Recorded[Any]]:
+    async def read(self, connection: Connection, app: App | None = None, **conditions: Any) -> list[Recorded[Any]]:
         """As `recorded`, over the user's connection."""
-        reading = self.app.read(**{"after": self.start, **conditions}, via=connection.via)
+        reading = (app or self.app).read(**{"after": self.start, **conditions}, via=connection.via)
         return [each async for each in reading] if self.asynchronous else list(reading)
 
     async def write(self, connection: Connection, word: str) -> None:
@@ -208,6 +208,10 @@ class Case:
         return [
             word for (word,) in self.seen(f"select word from ensue_suite_rows where mark = '{self.mark}' order by word")
         ]
+
+    def execute(self, sql: str) -> None:
+        """Do something in a transaction of its own."""
+        self._observer.execute(sql)
 
     def seen(self, sql: str) -> list[tuple[Any, ...]]:
         """Return what others see of a table."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ensue.events import DomainEvent, IntegrationEvent, SourcedEvent
+from ensue.events.personal import Personal
 
 
 class Noted(DomainEvent, name="ensue.suite.noted"):
@@ -22,3 +23,9 @@ class Deposited(SourcedEvent, name="ensue.suite.deposited"):
 
 class Announced(IntegrationEvent, version=1, key="place", name="ensue.suite.announced"):
     place: str
+
+
+class Joined(DomainEvent, key="person", subject="person", name="ensue.suite.joined"):
+    person: str
+    email: Personal[str]
+    place: str = "here"

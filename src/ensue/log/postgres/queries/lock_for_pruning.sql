@@ -1,2 +1,3 @@
--- Until the end of the transaction no subscription begins and no hold is set; who is just doing so is waited for.
-lock table ensue.subscriptions, ensue.holds in share mode
+-- Until the end of the transaction no subscription begins, no hold is set, nothing is sealed; who is just doing so is
+-- waited for.
+lock table ensue.subscriptions, ensue.holds, ensue.seal in share mode

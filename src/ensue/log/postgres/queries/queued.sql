@@ -13,7 +13,10 @@ select x.subscription, x.key, (
 from (
     select s.name as subscription, s.types, value ->> 1 as key, cast(value ->> 2 as bigint) as position,
         (
-            select p.checkpoint from ensue.partitions p
+            select greatest(p.checkpoint, (
+                select max(cast(a ->> 2 as bigint)) from json_array_elements(p.ahead) a
+                where cast(value ->> 3 as integer) between cast(a ->> 0 as integer) and cast(a ->> 1 as integer)))
+            from ensue.partitions p
             where p.subscription = s.name and cast(value ->> 3 as integer) between p.first_slot and p.last_slot
         ) as checkpoint
     from json_array_elements(cast(:rows as json)) join ensue.subscriptions s on s.name = value ->> 0

@@ -5,4 +5,4 @@ with due as (
     where due_at <= statement_timestamp() order by due_at limit :limit for update skip locked
 )
 delete from ensue.timers t using due where t.owner = due.owner and t.name = due.name
-returning ensue.iso(t.due_at), t.event::text
+returning ensue.iso(t.due_at), t.event::text, t.owner, t.name

@@ -1,7 +1,8 @@
 -- Per subscription, the latest failure of what is parked now; attempt 0 is one that has not failed.
-select subscription, position, failed_at, reason
-from (
-    select k.*, row_number() over (partition by subscription order by failed_at desc, position desc) as place
-    from ensue_parked k where attempt > 0
+select s.name, k.position, k.failed_at, k.reason
+from ensue_subscriptions s
+join ensue_parked k on k.rowid = (
+    select p.rowid from ensue_parked p
+    where p.subscription = s.name and p.attempt > 0 order by p.failed_at desc, p.position desc limit 1
 )
-where place = 1
+order by s.name

@@ -10,10 +10,13 @@ select x.subscription, x.key, (
         and e.type in (select t.value from json_each(x.types) t)
 )
 from (
-    select s.name as subscription, s.types, json_extract(value, '$[1]') as key, json_extract(value, '$[2]') as position,
+    select s.name as subscription, s.types, json_extract(r.value, '$[1]') as key, json_extract(r.value, '$[2]') as position,
         (
-            select p.checkpoint from ensue_partitions p
-            where p.subscription = s.name and json_extract(value, '$[3]') between p.first_slot and p.last_slot
+            select max(p.checkpoint, coalesce((
+                select max(json_extract(a.value, '$[2]')) from json_each(p.ahead) a
+                where json_extract(r.value, '$[3]') between json_extract(a.value, '$[0]') and json_extract(a.value, '$[1]')), 0))
+            from ensue_partitions p
+            where p.subscription = s.name and json_extract(r.value, '$[3]') between p.first_slot and p.last_slot
         ) as checkpoint
-    from json_each(:rows) join ensue_subscriptions s on s.name = json_extract(value, '$[0]')
+    from json_each(:rows) r join ensue_subscriptions s on s.name = json_extract(r.value, '$[0]')
 ) as x

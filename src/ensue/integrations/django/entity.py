@@ -68,15 +68,15 @@ class Entity(_Model):
         alias = using or router.db_for_write(type(self), instance=self)
         with transaction.atomic(using=alias, savepoint=False):
             super().save(force_insert=force_insert, force_update=force_update, using=using, update_fields=update_fields)
-            _record(self, _stream(self), alias)
+            _record(self, stream(self), alias)
 
     def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
         """Delete the row and record what was raised, in one transaction."""
         alias = using or router.db_for_write(type(self), instance=self)
-        stream = _stream(self)  # deleting takes the key away
+        before = stream(self)  # deleting takes the key away
         with transaction.atomic(using=alias, savepoint=False):
             deleted = super().delete(using=using, keep_parents=keep_parents)
-            _record(self, stream, alias)
+            _record(self, before, alias)
         return deleted
 
     def refresh_from_db(
@@ -89,6 +89,9 @@ class Entity(_Model):
         super().refresh_from_db(using=using, fields=fields, from_queryset=from_queryset)
         if fields is None:
             _book(self).clear()
+
+
+Entity.__module__ = "ensue.integrations.django"  # as migrations name it, wherever it is
 
 
 def entities(app: App, *models: type[Entity]) -> None:
@@ -148,7 +151,7 @@ def _book(entity: Entity) -> _Book:
     return book
 
 
-def _stream(entity: Entity) -> str:
+def stream(entity: Entity) -> str:
     model = type(entity)._meta.concrete_model or type(entity)  # noqa: SLF001 Django's own, and documented
     while (link := getattr(model._meta.pk, "remote_field", None)) and getattr(link, "parent_link", False):  # noqa: SLF001
         model = link.model

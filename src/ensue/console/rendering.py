@@ -1,0 +1,146 @@
+"""Pages: Jinja templates in which everything is escaped, and the words they use."""
+
+from __future__ import annotations
+
+import base64
+import difflib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import msgspec
+from markupsafe import Markup
+
+from ensue.app.telling import ago, count, line, moment, pretty, span, until
+from ensue.console.visits import Visit
+from ensue.drawing import stylesheet
+
+FLASH = "ensue_flash"
+HIDDEN = "hidden: your role may not see what events hold"
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Return the templates; everything in them is escaped."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("ensue.console"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "ago": ago,
+        "at": stamp,
+        "day": moment,
+        "json": pretty,
+        "line": line,
+        "number": lambda value: f"{value:,}",
+        "path": lambda text: quote(str(text), safe=""),
+        "plain": plain,
+        "rate": rate,
+        "shown": shown,
+        "short": lambda text: str(text)[-12:],
+        "span": span,
+        "until": until,
+    }
+    words: dict[str, Any] = {"count": count, "hidden": HIDDEN, "asset": asset}
+    made.globals.update(words)
+    return made
+
+
+def page(visit: Visit, template: str, values: dict[str, Any]) -> str:
+    """Return a page."""
+    return (
+        environment()
+        .get_template(template)
+        .render(visit=visit, root=visit.root, visitor=visit.visitor, app=visit.app, flash=flash(visit), **values)
+    )
+
+
+@cache
+def version() -> str:
+    """Return what the names of assets carry, so that a newer release is not mixed with what browsers keep."""
+    from importlib.metadata import version as installed
+
+    return installed("ensue")
+
+
+def asset(visit: Visit, name: str) -> str:
+    """Return the address of a file that pages need."""
+    return f"{visit.root}/static/{name}?{version()}"
+
+
+@cache
+def static(name: str) -> bytes | None:
+    """Return a file that pages need; None if there is none of this name."""
+    if name == "drawings.css":
+        return stylesheet().encode()
+    place = files("ensue.console").joinpath("static")
+    for part in name.split("/"):
+        if not part.replace(".", "").replace("-", "").isalnum():
+            return None
+        place = place.joinpath(part)
+    return place.read_bytes() if place.is_file() else None
+
+
+# --- what is said once, on the page that comes next
+
+
+def packed(told: str, *, wrong: bool) -> str:
+    """Return a message as a cookie."""
+    return base64.urlsafe_b64encode(msgspec.json.encode([told[:600], wrong])).decode()
+
+
+def flash(visit: Visit) -> tuple[str, bool] | None:
+    """Return the message that an action has left for this page."""
+    cookie = visit.request.cookies.get(FLASH)
+    if not cookie:
+        return None
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(cookie), type=tuple[str, bool])
+    except (ValueError, msgspec.MsgspecError):
+        return None
+
+
+# --- words
+
+
+def stamp(at: datetime) -> Markup:
+    """Return a moment with its age, for people and for programs."""
+    return Markup('<time datetime="{}" title="{}">{} ago</time>').format(
+        at.astimezone(UTC).isoformat(), moment(at), ago(at)
+    )
+
+
+def rate(value: float | None) -> str:
+    """Return how many in a second."""
+    if value is None:
+        return "…"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def shown(text: object) -> str:
+    """Return text in which what is invisible can be seen."""
+    return "".join(each if each.isprintable() or each in "\n\t" else f"\\u{ord(each):04x}" for each in str(text))
+
+
+def plain(value: Any) -> str:
+    """Return a value of a state as people write it."""
+    return "" if value is None else value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def difference(old: str, new: str) -> list[tuple[str, str]]:
+    """Return the lines of two JSON texts with what became of each: `same`, `gone` or `new`."""
+    return list(_compared(pretty(old).splitlines(), pretty(new).splitlines()))
+
+
+def _compared(old: list[str], new: list[str]) -> Iterator[tuple[str, str]]:
+    signs = {" ": "same", "-": "gone", "+": "new"}
+    for each in difflib.ndiff(old, new):
+        if each[0] in signs:
+            yield signs[each[0]], each[2:]

@@ -1,0 +1,1 @@
+select count(*) from ensue.events where position > :after and position <= :until

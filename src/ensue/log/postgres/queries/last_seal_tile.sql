@@ -1,0 +1,2 @@
+select number, hashes, first_position, last_position, steps from ensue.seal_tiles
+where level = 0 order by number desc limit 1

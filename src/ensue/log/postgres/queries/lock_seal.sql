@@ -1,0 +1,1 @@
+select size, position from ensue.seal for update

@@ -1,0 +1,1 @@
+update ensue.seal set size = :size, position = :position

@@ -1,0 +1,6 @@
+-- Processes of a name and a status, those that began last first, before a place in that order.
+select process, key, version, status, outcome, state::text, undo::text, steps, ensue.iso(started_at),
+    ensue.iso(moved_at)
+from ensue.processes
+where process = :process and status = :status and (started_at, key) < (cast(cast(:before as text) as timestamptz), cast(:behind as text))
+order by started_at desc, key desc limit :limit

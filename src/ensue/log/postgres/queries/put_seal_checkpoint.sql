@@ -1,0 +1,1 @@
+insert into ensue.seal_checkpoints (size, position, note) values (:size, :position, :note)

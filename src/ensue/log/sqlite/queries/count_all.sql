@@ -1,0 +1,1 @@
+select count(*) from ensue_events where position > :after and position <= :until

@@ -1,0 +1,1 @@
+update ensue_seal set size = :size, position = :position

@@ -1,0 +1,1 @@
+insert into ensue_seal_checkpoints (size, position, note) values (:size, :position, :note)

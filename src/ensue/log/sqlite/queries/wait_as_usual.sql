@@ -1,0 +1,2 @@
+-- As connections of ensue's own usually do, in milliseconds.
+pragma busy_timeout = 10000

@@ -1,0 +1,5 @@
+"""Tables whose rows are typed: what projections write most often, without SQL."""
+
+from ensue.tables.table import Table
+
+__all__ = ["Table"]

@@ -1,0 +1,106 @@
+"""The JSON API: as its OpenAPI document says, whatever is sent to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ensue.console import Console
+from tests.bookshop import Bookshop
+from tests.console_running import eventually, serving, working
+from tests.test_console_access import SECRETS, TOKENS
+
+EXAMPLES = os.environ.get("ENSUE_TEST_EXAMPLES", "3")
+"""So many requests for each operation; with a number given, also what lies at the limits of every parameter."""
+PHASES = "coverage,fuzzing,stateful" if "ENSUE_TEST_EXAMPLES" in os.environ else "fuzzing"
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    postgres = request.param == "postgres"
+    url = request.getfixturevalue("postgres_url") if postgres else f"sqlite:///{tmp_path_factory.mktemp('a')}/shop.db"
+    shop = Bookshop(url, schema="console_api" if postgres else "ensue")
+    shop.app.migrate()
+    shop.fill()
+    with working(shop), serving(Console(shop.app, access=TOKENS)) as served:
+        for number in range(6):
+            shop.order(number, email="nowhere" if number % 3 == 0 else None, paid=number % 2 == 0)
+        eventually(lambda: len(shop.app.operations.dead_letters()) == 2)
+        yield served
+
+
+def test_every_query_of_the_document_answers(address: str) -> None:
+    with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {SECRETS['ann']}"}) as client:
+        document = client.get("/api/openapi.json").json()
+        assert document["openapi"].startswith("3.1")
+        event = client.get("/api/events?limit=1").json()["events"][0]
+        known = {
+            "{name}": "sold",
+            "{id}": event["id"],
+            "{stream}": "Shelf-emma",
+            "{process}": "order",
+            "{key}": "o-00001",
+            "{number}": "1",
+        }
+        asked = {"/aggregates/{stream}/diff": "?first=0&last=1", "/processes": "?process=order"}
+        answers: dict[str, int] = {}
+        for path, methods in document["paths"].items():
+            if "get" in methods:
+                filled = path
+                for name, value in known.items():
+                    filled = filled.replace(name, value)
+                answers[path] = client.get(f"/api{filled}{asked.get(path, '')}").status_code
+        assert answers.pop("/jobs/{number}") == 404
+        assert set(answers.values()) == {200}, answers
+        assert len(answers) > 15
+
+
+def test_dead_letters_are_gone_through_page_by_page(address: str) -> None:
+    with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {SECRETS['eve']}"}) as client:
+        (first,) = client.get("/api/dead-letters?limit=1&all=true").json()
+        behind = {"after": first["position"], "behind": first["subscription"]}
+        (second,) = client.get("/api/dead-letters", params={"limit": 1, "all": True, **behind}).json()
+        assert second["position"] > first["position"]
+        assert client.get("/api/dead-letters?since=rubbish").status_code == 422
+        assert client.get("/api/dead-letters?limit=501").status_code == 422
+        assert client.get("/api/dead-letters?color=red").status_code == 422
+
+
+def test_what_is_wrong_is_said(address: str) -> None:
+    with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {SECRETS['ann']}"}) as client:
+
+        def act(name: str, **given: object) -> tuple[int, str]:
+            answer = client.post(f"/api/actions/{name}", json=given)
+            return answer.status_code, answer.json()["error"]
+
+        assert act("pause", subscription="none") == (404, "the log has no subscription 'none'")
+        assert act("retry")[0] == 422, "which ones has to be said"
+        assert act("skip", all=True)[0] == 422, "a reason is needed"
+        assert act("replay", projection="none")[0] == 404
+        assert act("switch", projection="sold", build=1, reason="because")[0] == 403
+        status, told = act("edit", subscription="send_confirmation", id="x", data="{", reason="because")
+        assert (status, "no JSON" in told) == (422, True)
+        assert act("nothing")[0] == 404
+        assert client.get("/api/events/abc").status_code == 404
+        huge = client.post("/api/actions/pause", content=b" " * 2_100_000, headers={"Content-Type": "application/json"})
+        assert huge.status_code == 413
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_no_fault(address: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if "sqlite" in request.node.name and "ENSUE_TEST_EXAMPLES" not in os.environ:
+        pytest.skip("once is enough, on PostgreSQL, unless ENSUE_TEST_EXAMPLES asks for more")
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "run", f"{address}/api/openapi.json",
+        "--header", f"Authorization: Bearer {SECRETS['ann']}", "--max-examples", EXAMPLES, "--seed", "7",
+        "--checks", CHECKS, "--phases", PHASES, "--no-color",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
