@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from ensue.errors import DatabaseUnavailable, Permanent
 from ensue.events import Recorded
 from ensue.log import Selection, Steps
-from ensue.subscriptions import Backoff, Delivery, Failure, NotApplied, Park, Retry, Subscription, repartition
+from ensue.subscriptions import Backoff, Failure, NotApplied, Park, Retry, Subscription, repartition
 from ensue.subscriptions.applying import Applier, Place, Surroundings, partition_at
 from ensue.subscriptions.declared import slot_of
 from ensue.subscriptions.leasing import Claimed, Lease
@@ -118,7 +118,7 @@ class Database:
 
     def __init__(self) -> None:
         self.state = State()
-        self.log: Any = SimpleNamespace(dialect=SimpleNamespace(sql=Sql()))
+        self.log: Any = SimpleNamespace(dialect=SimpleNamespace(sql=Sql()), observer=None)
 
     def commit(self, steps: Steps[Any], applied: Sequence[Recorded[Any]] = ()) -> Any:
         """Carry an operation out with what has been applied, or, if it raises, nothing of both."""

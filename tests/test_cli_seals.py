@@ -70,7 +70,14 @@ def test_sealing_verifying_proving(keyed: Shop) -> None:
     key = (keyed.folder / "seal.key.pub").read_text()
     assert verifier.main(["proof", "proof.json", "--key", key]) == 0
     keyed.record("one more")
-    keyed.good("seal", "--key", "seal.key", "--to", "out")
+    auditors = f"auditors_{keyed.schema}"
+    (keyed.folder / f"{auditors}.py").write_text(
+        f"from ensue import App\napp = App('auditors', 'sqlite:///{keyed.folder}/auditors.db')\napp.migrate()\n"
+    )
+    theirs = f"app:{auditors}:app"
+    both = ("--to", "out", "--to", theirs)
+    assert keyed.good("seal", "--key", "seal.key", *both, "--json").json["taken"] == {"out": 1, theirs: 1}
+    assert "1 of them from outside" in keyed.good("verify", *public, "--checkpoint", theirs).out
     keyed.good("prove", "--grown-from", "out/checkpoints/8", *public, "--out", "growth.json")
     assert verifier.main(["consistency", "growth.json", "--key", "seal.key.pub"]) == 0
     lines = [json.loads(line) for line in (keyed.folder / "events.jsonl").read_text().splitlines()]

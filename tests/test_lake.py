@@ -275,7 +275,7 @@ def test_polars_pandas_and_duckdb_read_the_same_tables(sqlite: App, tmp_path: Pa
     files = pl.read_parquet(f"{tmp_path}/parquet/events/date=*/**/*.parquet", hive_partitioning=True)
     assert files["id"].sort().to_list() == frame["id"].sort().to_list()
     asked = f"select count(distinct id) from read_parquet('{tmp_path}/parquet/events/date=*/**/*.parquet')"
-    assert duckdb.sql(asked).fetchall() == [(20,)]
+    assert duckdb.execute(asked).fetchall() == [(20,)]
     table: Any = Lake(f"iceberg+{tmp_path}/iceberg").sql("select days, fee from lake_book_lent_v1")
     assert isinstance(table.to_pandas(), pd.DataFrame)
     assert table.to_pandas()["days"].sum() == sum(range(20))

@@ -49,6 +49,7 @@ from ensue.errors import (
     UndecodableEvent,
 )
 from ensue.events import kinds
+from ensue.events.personal import PERSONAL
 from ensue.history import forgetting
 from ensue.keys import LocalKeys, make_master_key, vault
 from ensue.subscriptions.operating import Filter
@@ -257,6 +258,24 @@ def test_every_usual_type_has_a_mask() -> None:
     cls = _define({"user": str, **{name: marked[type] for name, type in types.items()}}, subject="user")
     masks = {each.member: bytes(each.mask).decode() for each in cls.__structure__.personal}
     assert cls.__structure__.decode("{" + ",".join(f'"{name}":{mask}' for name, mask in masks.items()) + ',"user":"x"}')
+
+
+class Early(DomainEvent, subject="id", name=NAMES + "early"):
+    id: str
+    email: Personal[str]
+    place: Late | None = None  # known only below
+
+
+def test_a_class_that_could_not_be_looked_at_when_it_was_defined_is_masked_too(app: App) -> None:
+    record(app, Early(id="ada", email=SECRET))
+    app.forget("ada")
+    Early.__structure__._decoder = None  # as in a process that has not used it yet
+    PERSONAL.pop(Early.__type__)
+    assert [each.event for each in app.read()] == [Early(id="ada", email="")]
+
+
+class Late(msgspec.Struct, frozen=True):
+    street: str
 
 
 def test_who_it_is_about_must_be_said(app: App) -> None:

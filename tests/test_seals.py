@@ -284,6 +284,28 @@ def test_damage_to_the_seal_is_found_and_the_history_holds(full: App) -> None:
     assert verify(full).holds
 
 
+def test_events_that_go_with_their_hashes_are_missed(full: App, tmp_path: Path) -> None:
+    full.seals.take(tmp_path / "out", trusted=KEYS)
+    do(full, "delete from {seal_tiles} where level = 0 and number = 1")
+    gone = positions(full)[300]
+    do(full, "delete from {events} where position = ?", gone)
+    do(full, "update {events} set key = 'other' where position = 650")
+    for kept in ([], [tmp_path / "out"]):
+        told = verify(full, kept=kept)
+        kinds = [each.kind for each in told.findings]
+        assert kinds == ["rewritten", "changed"]
+        assert told.findings[0].first_position <= gone <= told.findings[0].last_position
+        assert "of its 256 events 255 are there" in told.findings[0].what
+        assert told.checkpoints == 2 + 4 * len(kept), "but the one inside, if nobody has kept the hashes"
+    do(full, "update {seal_tiles} set hashes = steps where level = 0 and number = 2")
+    do(full, "delete from {events} where position = 660")
+    told = verify(full)
+    assert [each.kind for each in told.findings] == ["rewritten", "rewritten"]
+    assert any(each.first_position <= 660 <= each.last_position for each in told.findings)
+    do(full, "delete from {seal_tiles} where level = 0 and number >= 1")
+    assert [each.kind for each in verify(full).findings if each.kind != "seal"] == ["replaced", "replaced"]
+
+
 def test_hashes_without_a_signature_prove_nothing(full: App) -> None:
     do(full, "delete from {seal_checkpoints}")
     with pytest.raises(NotSealed, match="nothing has been signed"):

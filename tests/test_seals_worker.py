@@ -323,6 +323,10 @@ def test_another_party_records_it_in_its_log(app: App, tmp_path: Path) -> None:
     events: list[Any] = [each.event for each in notary.read(types=[CheckpointSealed])]
     assert [(each.origin, each.size) for each in events] == [("seals.test", 10), ("seals.test", 20)]
     (tmp_path / "theirs").write_text(events[-1].note)
+    told = verify(app, kept=[notary])
+    assert (told.holds, told.outside, told.checkpoints) == (True, 1, 3)
+    with pytest.raises(SealError, match="has no checkpoint of this log"):
+        verify(app, kept=[app])
     assert verify(app, kept=[tmp_path / "theirs"]).holds
     do(app, "delete from {events} where position > 15")
     assert found(app)[0][0] == "truncated"

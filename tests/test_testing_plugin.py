@@ -194,7 +194,6 @@ def test_it(ensue_app, settle, ensue_recorded):
     "named, code, says",
     [
         ("own:app", 0, "1 passed"),
-        ("own:nothing", 1, "there is no App of that name in own"),
         ("", 1, "name the application in pytest's configuration as module:name"),
     ],
 )

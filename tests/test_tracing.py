@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,7 +20,9 @@ from opentelemetry.trace import StatusCode
 from ensue import App, Backoff, Delivery, DomainEvent, IntegrationEvent, Park, context
 from ensue.brokers.memory import _all
 from ensue.errors import EventValueError
+from ensue.integrations.logs import IdsFilter, log_ids
 from ensue.integrations.opentelemetry import trace_with
+from ensue.integrations.prometheus import Metrics
 from tests.patience import until
 
 
@@ -243,3 +249,75 @@ async def test_over_a_broker_and_an_inbox(app: App, spans: Spans, schema: str) -
     recorded = id_of(spans.one("record test.tracing.told.v1"))
     for name in ("publish", "receive", "process"):
         assert parent(spans.one(f"{name} test.tracing.told.v1")) == recorded, name
+
+
+@pytest.mark.parametrize("observed", [False, True])
+async def test_when_nobody_is_told_nothing_is_prepared_for_it(tmp_path: Path, spans: Spans, observed: bool) -> None:
+    """Count the calls of what is there for observers, in all threads, while an event is recorded and handled."""
+    app = App("off", f"sqlite:///{tmp_path / 'log.db'}", migrate=True)
+    done: list[Asked] = []
+    app.on(Asked, name="note", start="beginning")(done.append)
+    if observed:
+        trace_with(app, spans.provider)
+    seen: list[str] = []
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        where = frame.f_code.co_filename
+        if event == "call" and where.endswith(("observer.py", "witnessing.py", "opentelemetry/tracing.py")):
+            seen.append(where)
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        async with app.running():
+            record(app, Asked(who="ada"))
+            await until(lambda: done)
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    assert bool(seen) is observed
+
+
+class Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record)
+
+
+async def test_traces_metrics_and_ids_of_log_lines_together(app: App, spans: Spans) -> None:
+    metrics = Metrics(app)
+    log_ids(app)
+    handler = Kept()
+    handler.addFilter(IdsFilter())
+    logger = logging.getLogger("test.tracing")
+    logger.addHandler(handler)
+
+    @app.on(Asked)
+    def note(_: Asked) -> None:
+        logger.warning("asked")
+
+    try:
+        async with app.running():
+            record(app, Asked(who="ada"))
+            await until(lambda: spans.named("process test.tracing.asked"))
+        logger.warning("outside")
+    finally:
+        logger.removeHandler(handler)
+    handled = spans.one("process test.tracing.asked")
+    assert parent(handled) == id_of(spans.one("record test.tracing.asked"))
+    (event,) = app.read()
+    inside, outside = (vars(each) for each in handler.lines)
+    assert [inside[name] for name in ("subscription", "event_id", "position")] == [
+        "note",
+        str(event.id),
+        event.position,
+    ]
+    assert (inside["trace_id"], inside["span_id"]) == (f"{trace_of(handled):032x}", f"{id_of(handled):016x}")
+    assert (outside["event_id"], outside["trace_id"]) == ("-", "-")
+    labels = {"app": "tracing", "subscription": "note", "outcome": "done"}
+    assert metrics.registry.get_sample_value("ensue_events_handled_total", labels) == 1

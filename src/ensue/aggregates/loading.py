@@ -67,7 +67,7 @@ class Loader(Generic[S]):
         if self.structure is not None:
             rows = yield sql["load_from_snapshot"](stream=stream, structure=self.structure, until=until)
             if not rows or rows[0][1] is not None:
-                return self._fold(str(id), (yield from self._opened(stream, rows)))
+                return self._fold(str(id), (yield from self.opened(stream, rows)))
             version, _, data = rows[0]
             try:
                 state = yield from self._kept(str(id), version, data)
@@ -75,11 +75,11 @@ class Loader(Generic[S]):
                 logger.warning("the snapshot of %r at version %d is not read: %s", stream, version, error)
             else:
                 if state is not None:
-                    return self._fold(str(id), (yield from self._opened(stream, rows[1:])), state, version)
-        rows = yield from self._opened(stream, (yield Call(sql["load"], (stream, 0, until))))
+                    return self._fold(str(id), (yield from self.opened(stream, rows[1:])), state, version)
+        rows = yield from self.opened(stream, (yield Call(sql["load"], (stream, 0, until))))
         return self._fold(str(id), rows)
 
-    def _opened(self, stream: str, rows: Rows) -> Steps[Rows]:
+    def opened(self, stream: str, rows: Rows) -> Steps[Rows]:
         """Return stored events with their personal fields in them."""
         personal = self._log.personal
         if not rows or not personal.vault.used:

@@ -103,7 +103,7 @@ class Store(Generic[S]):
         assert self._cache is not None  # noqa: S101
         sql, stream = self.log.dialect.sql, self.model.stream(id)
         if (kept := self._cache.get(id)) is not None:
-            rows = yield Call(sql["load_again"], (stream, kept.version))
+            rows = yield from self._loader.opened(stream, (yield Call(sql["load_again"], (stream, kept.version))))
             if rows and rows[0][3] == kept.event_id:
                 state = self.model.fold(id, self.model.copy(kept.state), [row[:3] for row in rows[1:]])
                 version, event_id = rows[-1][0], rows[-1][3]

@@ -30,7 +30,8 @@ class Forgetting:
         models, brokers, other services, backups of the key) is not touched: `appearances` says who may have.
 
         It is a transaction of its own, with an entry in the audit table that names `actor` and `reason`. Again for the
-        same subject it does no harm. Raises `EventValueError` for what is no subject.
+        same subject it does no harm. Raises `EventValueError` for what is no subject, and `DatabaseUnavailable` if a
+        transaction that has just made this person's key stays open for ten seconds: nothing is forgotten then.
         """
         return errands.run(forget(self.log, check_subject(subject), actor, reason))
 
@@ -54,6 +55,8 @@ class Forgetting:
 
     def _declared(self) -> Iterator[tuple[str, str, set[str]]]:
         for each in self.declarations.handlers:
+            for event in each.types:
+                event.__structure__.look()
             yield each.how, each.name, {event.__type__ for event in each.types if is_personal(event.__type__)}
 
     def _check_keys(self) -> None:

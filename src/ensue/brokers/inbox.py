@@ -6,16 +6,16 @@ for the receiver's own subscription: there it is retried, parked, edited or disc
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 
 from ensue.brokers.messages import Received
+from ensue.brokers.witnessing import around
 from ensue.errors import EventValueError, Permanent
-from ensue.events import DONE, Event, Kind, Metadata, Observer, Seen, Written, new_id, restored
+from ensue.events import Event, Kind, Written, new_id
 from ensue.handlers import Function
 from ensue.handlers.carrying import Carrier, Do, MakeTransaction, Work
 from ensue.log import Call, Log, Postgres, Steps
@@ -182,26 +182,6 @@ class Inbox:
             about.correlation_id,
             about.causation_id,
         )
-
-
-def around(log: Log, name: str, message: Received) -> AbstractContextManager[None]:
-    """Make what is around a call of the user's function with a message: what it records follows from that."""
-    observer = log.observer
-    return restored(message.metadata) if observer is None else _observed(observer, name, message, message.metadata)
-
-
-@contextmanager
-def _observed(observer: Observer, name: str, message: Received, metadata: Metadata) -> Generator[None]:
-    with restored(metadata), observer.process(name, [seen_message(message)]) as act:
-        yield
-        act.end([DONE])
-
-
-def seen_message(message: Received) -> Seen:
-    """Return what an observer sees of a message."""
-    about, found = message.metadata, message.message
-    type = found.type if found is not None else ""
-    return Seen(message.id, type, message.key, about.correlation_id, about.traceparent)
 
 
 def _append(log: Log, written: list[Written]) -> Steps[Any]:

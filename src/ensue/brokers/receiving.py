@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ensue.brokers.broker import Broker, Consumer, Incoming, partition_topic
-from ensue.brokers.inbox import Inbox, forget, seen_message
+from ensue.brokers.inbox import Inbox, forget
 from ensue.brokers.messages import Received, read
+from ensue.brokers.witnessing import taking_in
 from ensue.errors import BrokerError, BrokerRefused, BrokerUnavailable, DeclarationError, EnsueError
-from ensue.events import DONE
 from ensue.log import Log
 from ensue.subscriptions import Condition, edges
 
@@ -170,23 +170,14 @@ class Line:
         if batch.messages:
             if len(batch.messages) == self._source.batch and self._going.is_set():
                 self._ahead = asyncio.ensure_future(self._fetch())
-            await self._take(batch.received)
+            with taking_in(self._log, self._inbox.name, self._source.broker.protocol, batch.received):
+                await self._inbox.take(batch.received)
             await self._acknowledged()
             self._acknowledging = asyncio.ensure_future(batch.consumer.acknowledge(batch.messages))
             if self._ahead is None:
                 await self._acknowledged()
         if time.monotonic() - self._forgotten_at > _FORGET_EVERY:
             await self._forget()
-
-    async def _take(self, messages: list[Received]) -> None:
-        observer = self._log.observer
-        if observer is None:
-            await self._inbox.take(messages)
-            return
-        system = self._source.broker.protocol
-        with observer.receive(self._inbox.name, system, [seen_message(each) for each in messages]) as act:
-            await self._inbox.take(messages)
-            act.end([DONE] * len(messages))
 
     async def _fetch(self) -> _Batch:
         """Fetch, from a consumer that is opened if need be, and read what has come."""

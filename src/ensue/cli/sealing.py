@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from ensue.app import App
 from ensue.cli.options import AppOption, JsonOption
 from ensue.cli.output import (
     BAD,
@@ -65,8 +66,8 @@ def seal(
         typer.Option(
             "--to",
             metavar="PLACE",
-            help="Take checkpoints and hashes there: a folder, git:FOLDER, or a URL of object storage; may be given "
-            "again.",
+            help="Take checkpoints and hashes there: a folder, git:FOLDER, a URL of object storage, or "
+            "app:MODULE:NAME, the log of another application; may be given again.",
         ),
     ] = None,
     key: KeyOption = None,
@@ -106,7 +107,7 @@ def seal(
     taken: dict[str, int] = {}
     for place in to or ():
         with progress(f"Taking it to {place}"):
-            taken[place] = seals.take(place, trusted=public)
+            taken[place] = seals.take(_place(place), trusted=public)
     if events is not None and done.note:
         with progress("Writing events"), events.open("wb") as out:
             for line in seals.events(keys=public):
@@ -123,6 +124,11 @@ def seal(
         say(f"{place}: {count(checkpoints, 'new checkpoint')}")
     if not to:
         note("It is in the database only: take it where its holder cannot change it, with --to.")
+
+
+def _place(text: str) -> str | App:
+    """Return another application if one is named."""
+    return find(text.removeprefix("app:")).app if text.startswith("app:") else text
 
 
 def _public(key: str | None, trusted: list[str] | None) -> tuple[str, ...]:
@@ -158,7 +164,8 @@ def verify(
         typer.Option(
             "--checkpoint",
             metavar="FILE",
-            help="A checkpoint that was kept outside of the database, or the folder of an export; may be given again.",
+            help="A checkpoint that was kept outside of the database, the folder of an export, or app:MODULE:NAME; may "
+            "be given again.",
         ),
     ] = None,
     public_key: PublicOption = None,
@@ -174,7 +181,8 @@ def verify(
     with _cannot():
         seals = find_log(app).app.seals
         with progress("Verifying") as step:
-            told = seals.verify(keys=public_key or (), kept=checkpoint or (), since=_since(since), tell=step)
+            kept = [_place(each) for each in checkpoint or ()]
+            told = seals.verify(keys=public_key or (), kept=kept, since=_since(since), tell=step)
     if json:
         print_json({"holds": told.holds, **msgspec.structs.asdict(told)})
     else:

@@ -72,6 +72,12 @@ class Structure:
         """Return what `decode` calls, for those who decode many: nothing stands between it and msgspec."""
         return (self._decoder or self._settle()).decode
 
+    def look(self) -> None:
+        """Look at the annotations now, if they can be resolved by now."""
+        if self._decoder is None:
+            with suppress(NameError):
+                self._resolve()
+
     def _settle(self) -> msgspec.json.Decoder[Any]:
         try:
             return self._resolve()

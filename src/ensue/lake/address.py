@@ -56,10 +56,12 @@ class Address:
         from ensue.lake.libraries import filesystems
 
         if (folder := self.local) is not None:
-            return sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name != "events")
-        system, path = filesystems.FileSystem.from_uri(self.place)
-        found = system.get_file_info(filesystems.FileSelector(path, allow_not_found=True))
-        return sorted(each.base_name for each in found if not each.is_file and each.base_name != "events")
+            found = {each.name for each in folder.iterdir() if each.is_dir()}
+        else:
+            system, path = filesystems.FileSystem.from_uri(self.place)
+            there = system.get_file_info(filesystems.FileSelector(path, allow_not_found=True))
+            found = {each.base_name for each in there if not each.is_file}
+        return sorted(each for each in found - {"events"} if self.table(each).exists())
 
 
 def read_address(text: str | Path) -> Address:

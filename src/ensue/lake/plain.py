@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,10 @@ class PlainTable:
 
     def create(self, schema: Any, partitions: Sequence[str], properties: dict[str, str]) -> None:
         self._journal.mkdir(parents=True, exist_ok=True)
-        (self._folder / "_schema").write_bytes(schema.serialize().to_pybytes())
-        with suppress(FileExistsError):
-            self._link(1, _Entry(properties=properties, partitions=list(partitions)))
+        with self._locked():
+            if not self.exists():
+                (self._folder / "_schema").write_bytes(schema.serialize().to_pybytes())
+                self._link(1, _Entry(properties=properties, partitions=list(partitions)))
 
     def properties(self) -> dict[str, str]:
         return self._state().properties
@@ -235,7 +236,7 @@ class PlainTable:
                 self._state()
 
     def _link(self, number: int, entry: _Entry) -> None:
-        """Put an entry in place, whole, if no other has its number."""
+        """Put an entry in place, whole; raise `FileExistsError` if another has its number."""
         temporary = self._journal / f".{uuid4().hex}"
         with temporary.open("wb") as file:
             file.write(msgspec.json.encode(entry))

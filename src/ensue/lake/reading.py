@@ -32,6 +32,7 @@ class LakeLog(Log):
 
     def __init__(self, log: Log, lake: Lake) -> None:
         super().__init__(log.place)
+        self.personal = log.personal
         self.lake = lake
         self.source = source_of(log.place.app)
         lake.require()
@@ -49,6 +50,8 @@ class LakeLog(Log):
             return (yield from super().read(selection, limit))
         until = self.covered if selection.until is None else min(selection.until, self.covered)
         found = self._past(selection, until, limit)
+        if self.personal.vault.used:
+            yield from self.personal.equip(found)
         if len(found) < limit and (selection.until is None or selection.until > self.covered):
             found += yield from super().read(replace(selection, after=self.covered), limit - len(found))
         return found

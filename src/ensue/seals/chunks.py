@@ -28,6 +28,8 @@ class Piece(msgspec.Struct):
     """A tile of level 0, and the events that stand where its leaves say, and between them."""
 
     leaves: Leaves
+    width: int
+    """How many leaves it should have."""
     events: list[Fields | None]
     """For each leaf the event at its position; None: there is none."""
     between: list[Fields]
@@ -157,10 +159,10 @@ def _piece(tile: Leaves | None, number: int, width: int, fault: str, rows: Seque
         return _without_positions(tile, number, width, fault, rows)
     assert tile is not None  # noqa: S101 it has no fault
     if len(rows) == width and all(row[0] == position for row, position in zip(rows, tile.positions, strict=True)):
-        return Piece(tile, list(rows), [])
+        return Piece(tile, width, list(rows), [])
     by_position = {row[0]: row for row in rows}
     events = [by_position.pop(position, None) for position in tile.positions]
-    return Piece(tile, events, list(by_position.values()))
+    return Piece(tile, width, events, list(by_position.values()))
 
 
 def _without_positions(tile: Leaves | None, number: int, width: int, fault: str, rows: Sequence[Fields]) -> Piece:
@@ -169,5 +171,5 @@ def _without_positions(tile: Leaves | None, number: int, width: int, fault: str,
     positions = tuple(row[0] for row in rows)
     made = Leaves(number, hashes, positions, positions[-1] if positions else 0)
     if len(rows) != width:
-        return Piece(made, [], [], fault, lost=True)
-    return Piece(made, list(rows), [], fault)
+        return Piece(made, width, [], [], fault, lost=True)
+    return Piece(made, width, list(rows), [], fault)

@@ -21,7 +21,8 @@ _MEND = {
     "rewritten": "compare with the tiles of an export (`ensue verify --checkpoint FOLDER` names the events), or with a "
     "backup",
     "restored": "restore a newer backup; if there is none, tell those who hold the checkpoint what was lost",
-    "seal": "the events are as they were sealed; bring back the tables of the seal from a backup",
+    "seal": "bring back the tables of the seal from a backup; the events are as they were sealed, unless something "
+    "else is said of them",
 }
 
 

@@ -55,8 +55,11 @@ def _in_utc(moment: str) -> str:
 # --- what only SQLite holds: any value in any column
 
 
+_ODD = frozenset((bytes, float))
+
+
 def _odd(row: Sequence[Any]) -> bool:
-    return any(type(each) is bytes or type(each) is float for each in row)
+    return not _ODD.isdisjoint(map(type, row))
 
 
 def _plain(value: Any) -> Any:

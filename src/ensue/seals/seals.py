@@ -19,7 +19,7 @@ from ensue.seals.sealer import Sealer
 from ensue.seals.sealing import Sealed, Standing, checkpoints, extend, sign, standing
 from ensue.seals.targets import Party, target
 from ensue.seals.verifier import Checkpoint, Untrue, read_checkpoint
-from ensue.seals.verifying import Tell, evidence, verify
+from ensue.seals.verifying import Evidence, Tell, evidence, verify
 
 _AT_ONCE = 20_000
 """Events that get their leaves in one transaction."""
@@ -107,33 +107,33 @@ class Seals:
         self,
         *,
         keys: Keys = (),
-        kept: Keys = (),
+        kept: Sequence[str | Path | Party] = (),
         since: int | datetime | None = None,
         tell: Tell | None = None,
     ) -> Verified:
         """Compare the log with its seal; return what is not as it was sealed, each with its position.
 
-        `keys` are the public keys that are trusted. `kept` are checkpoints from outside of the database: files, or
-        folders of an export. Without them who holds the database *and* the key can have rewritten everything. `since`
-        is a position or a moment from which on events are compared; hashes before it are not looked at one by one. It
-        keeps nobody from writing. Raises `NotSealed`, `UnusableKey`, and `SealError` for what is no evidence.
+        `keys` are the public keys that are trusted. `kept` are checkpoints from outside of the database: files, folders
+        of an export, or applications in whose logs they were recorded. Without them who holds the database *and* the
+        key can have rewritten everything. `since` is a position or a moment from which on events are compared; hashes
+        before it are not looked at one by one. It keeps nobody from writing. Raises `NotSealed`, `UnusableKey`, and
+        `SealError` for what is no evidence.
         """
-        return errands.run(self._verify(keys, kept, since, tell))
+        trusted = self._public(keys)
+        return errands.run(verify(self._log, trusted, _evidence(kept, trusted), since, tell))
 
     async def verify_async(
         self,
         *,
         keys: Keys = (),
-        kept: Keys = (),
+        kept: Sequence[str | Path | Party] = (),
         since: int | datetime | None = None,
         tell: Tell | None = None,
     ) -> Verified:
         """As `verify`, in an event loop."""
-        return await errands.run_async(self._verify(keys, kept, since, tell))
-
-    def _verify(self, keys: Keys, kept: Keys, since: int | datetime | None, tell: Tell | None) -> Errand[Verified]:
         trusted = self._public(keys)
-        return verify(self._log, trusted, [evidence(each, trusted) for each in kept], since, tell)
+        found = await asyncio.to_thread(_evidence, kept, trusted)
+        return await errands.run_async(verify(self._log, trusted, found, since, tell))
 
     # --- proving
 
@@ -181,6 +181,10 @@ class Seals:
         declared = self._declared()
         more = () if declared is None else declared.trusted
         return tuple(dict.fromkeys((*public_keys((), self._key), *(public_keys(more) if more else ()))))
+
+
+def _evidence(kept: Sequence[str | Path | Party], trusted: Sequence[str]) -> list[Evidence]:
+    return [evidence(each, trusted) for each in kept]
 
 
 def _checkpoint(file: str | Path, trusted: Sequence[str]) -> Checkpoint:

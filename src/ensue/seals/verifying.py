@@ -16,6 +16,7 @@ from ensue.seals.findings import Finding, Verified, finding
 from ensue.seals.leaves import Fields, read_fields
 from ensue.seals.sealing import checkpoint_rows
 from ensue.seals.stored import Leaves, Progress
+from ensue.seals.targets import Party, witnessed
 from ensue.seals.tree import full_subtrees, root_of, subtree
 from ensue.seals.verifier import (
     HASH,
@@ -26,6 +27,7 @@ from ensue.seals.verifier import (
     exported_checkpoints,
     exported_tiles,
     read_checkpoint,
+    read_key,
 )
 from ensue.seals.walking import Signed, Walk
 
@@ -56,13 +58,15 @@ class Evidence:
             yield from exported_tiles(self.folder, [each.checkpoint for each in self.checkpoints])
 
 
-def evidence(source: str | Path, keys: Sequence[str]) -> Evidence:
-    """Read a checkpoint from a file, or all that an export has from a folder.
+def evidence(source: str | Path | Party, keys: Sequence[str]) -> Evidence:
+    """Read a checkpoint from a file or from another party's log, or all that an export has from a folder.
 
     Raises `SealError` if it cannot be read, or is not what the key has signed: then it is no evidence.
     """
-    path = Path(source)
     try:
+        if not isinstance(source, (str, Path)):
+            return _witness(source, keys)
+        path = Path(source)
         if path.is_dir():
             found = exported_checkpoints(path, keys)
             for _ in exported_tiles(path, found):
@@ -73,6 +77,18 @@ def evidence(source: str | Path, keys: Sequence[str]) -> Evidence:
         raise SealError(f"{source} cannot be read: {error}") from error
     except Untrue as error:
         raise SealError(f"{source} proves nothing: {error}") from None
+
+
+def _witness(party: Party, keys: Sequence[str]) -> Evidence:
+    """Return the last checkpoint that another party has recorded, of whoever the keys belong to."""
+    found = [
+        Signed(read_checkpoint(note, keys), f"the log of {party.name}")
+        for origin in sorted({read_key(each)[0] for each in keys})
+        for note in party.log.own.run(witnessed(party.log, origin))
+    ]
+    if not found:
+        raise SealError(f"the log of {party.name} has no checkpoint of this log")
+    return Evidence(tuple(found))
 
 
 def verify(

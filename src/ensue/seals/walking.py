@@ -115,13 +115,13 @@ class Walk:
         """Take in a part; `outside` are the hashes of tiles, by number, of which it is known that they were signed."""
         for piece in part.pieces:
             number = piece.leaves.number
-            self._take(piece, outside.get(number, b""), part.roots.get(number))
+            if piece.lost:
+                self._lose(piece, outside.get(number, b""), part.roots.get(number), part.until)
+            else:
+                self._take(piece, outside.get(number, b""), part.roots.get(number))
 
     def _take(self, piece: Piece, outside: bytes, root: bytes | None) -> None:
         tile = piece.leaves
-        if piece.lost:
-            self._lose(piece, outside)
-            return
         if piece.damaged:
             self._mark(
                 "seal", tile.positions[0], tile.positions[-1], tile.first_index, len(piece.events), piece.damaged
@@ -164,13 +164,35 @@ class Walk:
                 self._mark("changed", position, position, index, 1)
                 self._samples.add(event, (position, wanted))
 
-    def _lose(self, piece: Piece, outside: bytes) -> None:
-        tile = piece.leaves
-        first, last = (tile.positions[0], tile.positions[-1]) if tile.positions else (self.last + 1, self.last + 1)
-        hashes = outside or tile.hashes
-        self._mark("seal", first, last, tile.first_index, 0, f"{piece.damaged}, and not all of its events are there")
-        self._advance(hashes, hashes, tile.positions)
-        self.last = max(self.last, last)
+    def _lose(self, piece: Piece, outside: bytes, root: bytes | None, until: int) -> None:
+        """Pass a tile of which neither the positions nor all events are there, by its hashes or by its root."""
+        there, first = piece.leaves.positions, min(self.last + 1, until)
+        last = max([first, *there])
+        what = (
+            f"the tile of {where(first, last)} beside the log {piece.damaged}, and of its {piece.width} events "
+            f"{len(there)} are there: these cannot be compared, and the others were pruned or deleted"
+        )
+        self._findings.append(finding("rewritten", first, last, 0, what))
+        hashes = outside if len(outside) == HASH * piece.width else piece.leaves.hashes
+        if len(hashes) == HASH * piece.width:
+            self._advance(hashes, hashes, there)
+        elif root is not None:
+            self._pass(root)
+        else:  # the end: there is nothing to compare the last checkpoints with
+            self._failed.update(each.source for each in self._waiting)
+            self._waiting = [
+                each for each in self._waiting if each.checkpoint.size > piece.leaves.first_index + piece.width
+            ]
+        self.last = last
+
+    def _pass(self, root: bytes) -> None:
+        """Go on behind a tile that is not there; checkpoints inside it cannot be compared."""
+        after = self._held.size + TILE
+        self._waiting = [each for each in self._waiting if each.checkpoint.size >= after]
+        self._held.add(root, 8)
+        if self._found is not None:
+            self._found.add(root, 8)
+        self._compare()
 
     def _compare_hashes(self, piece: Piece, outside: bytes) -> None:
         """Mark the hashes beside the log that are not those that somebody else has kept."""

@@ -334,7 +334,7 @@ class Applier:
             except NotApplied as failed:
                 endings = [UNDONE] * len(rows)
                 if failed.index is not None or len(rows) == 1:
-                    endings[failed.index or 0] = ending(failed.outcome)
+                    endings[failed.index or 0] = ending(failed.outcome, rows[failed.index or 0])
                 act.end(endings)
                 raise
 
@@ -379,7 +379,7 @@ class Applier:
             next_step=found.step,
             delay=found.delay,
             attempt=attempt,
-            reason=kept(row, found.reason),
+            reason=found.reason if found.step == "skip" else kept(row, found.reason),  # ensue's own words
             traceback=None if found.trace is None else kept(row, found.trace),
             worker=self._around.worker,
             revision=revision,

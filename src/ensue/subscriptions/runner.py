@@ -423,7 +423,7 @@ class Runner:
             next_step=found.step,
             delay=found.delay,
             attempt=attempt,
-            reason=kept(row, found.reason),
+            reason=found.reason if found.step == "skip" else kept(row, found.reason),  # ensue's own words
             traceback=None if found.trace is None else kept(row, found.trace),
             worker=self._worker,
             revision=revision,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
-from ensue.events import DONE, Act, Ending, Observer, seen
+from ensue.events import DONE, Act, Ending, Observer, Recorded, seen
 from ensue.subscriptions.declared import Subscription
 from ensue.subscriptions.failing import Failure
 from ensue.subscriptions.outcomes import Delivery, Hold, Outcome, Park, Retry
@@ -20,7 +21,7 @@ async def witnessed(
     """Call a handler, and tell the observer that it begins and how it ends."""
     with _begin(observer, subscription, deliveries) as act:
         outcomes = await call()
-        act.end([ending(each) for each in outcomes])
+        act.end([ending(each, of.recorded) for each, of in zip(outcomes, deliveries, strict=True)])
     return outcomes
 
 
@@ -34,8 +35,13 @@ def _begin(
     return observer.publish(subscription.name, outlet.system, [outlet.topics[each.type] for each in events], events)
 
 
-def ending(outcome: Outcome | Failure) -> Ending:
-    """Say to an observer how a call has ended."""
+def ending(outcome: Outcome | Failure, recorded: Recorded[Any]) -> Ending:
+    """Say to an observer how a call has ended; of a personal event no reason, which may tell of the person."""
+    found = _ending(outcome)
+    return found if recorded.opener is None else Ending(found.how, error=found.error)
+
+
+def _ending(outcome: Outcome | Failure) -> Ending:
     match outcome:
         case Failure():
             return Ending("failed", outcome.reason, outcome.error, outcome.trace)

@@ -11,8 +11,8 @@ from typing import Any
 from ensue.app import App
 from ensue.errors import DeclarationError
 from ensue.events import Event, Recorded
-from ensue.handlers.timers import missed
 from ensue.handlers.timers.firing import next_due
+from ensue.handlers.timers.schedules import missed
 from ensue.integrations.standing import standings_of, state_of
 from ensue.subscriptions.operating import Filter
 

@@ -237,7 +237,7 @@ def event_seen(recorded: Recorded[Any], *, payloads: bool) -> EventSeen:
         stream=recorded.stream,
         version=recorded.version,
         key=recorded.key,
-        data=json(recorded.data) if payloads else NULL,
+        data=json(recorded.shown) if payloads else NULL,
         metadata=json(recorded.extra) if payloads else NULL,
         correlation_id=recorded.correlation_id,
         causation_id=recorded.causation_id,

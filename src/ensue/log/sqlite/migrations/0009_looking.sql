@@ -1,7 +1,9 @@
 -- What operators look at stays quick, however much is parked, audited or running: the console reads these indexes, and no table.
--- What a reason says in front of its first colon: the class of the error, by which dead letters are grouped.
+-- What a reason says in front of its first colon: the class of the error, by which dead letters are grouped. What is
+-- encrypted says nothing.
 alter table ensue_parked add column fault text generated always as (
-    substr(substr(reason, 1, instr(reason || ':', ':') - 1), 1, min(120, instr(reason || char(10), char(10)) - 1))
+    case when substr(reason, 1, 15) = 'ensue.personal.' then '(personal)'
+    else substr(substr(reason, 1, instr(reason || ':', ':') - 1), 1, min(120, instr(reason || char(10), char(10)) - 1)) end
 ) virtual
 -- next
 create index ensue_parked_position on ensue_parked (position, subscription)
