@@ -6,11 +6,7 @@ for the receiver's own subscription: there it is retried, parked, edited or disc
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,41 +14,27 @@ import msgspec
 
 from ensue.brokers.messages import Received
 from ensue.brokers.witnessing import around
-from ensue.errors import DeclarationError, EventValueError, Permanent
+from ensue.errors import EventValueError, Permanent
 from ensue.events import Event, Kind, Written, new_id
-from ensue.handlers import Function, in_thread
+from ensue.handlers import Function
+from ensue.handlers.carrying import Carrier, Do, MakeTransaction, Work
 from ensue.log import Call, Log, Postgres, Steps
 
 _json = msgspec.json.Encoder().encode
-
-MakeTransaction = Callable[[], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
-"""Opens a transaction on a connection to the log's database, and lends that connection."""
 
 
 class Effect(Protocol):
     """What messages lead to, in the transaction in which they are marked."""
 
     asynchronous: bool
+    timeout: float | None
+    """Seconds that a call of an async function may take."""
 
     def prepare(self, message: Received) -> Received:
         """Do what can be done before there is a transaction."""
         ...
 
-    def steps(self, messages: Sequence[Received]) -> Taking: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Do:
-    """Call the user's function."""
-
-    function: Function
-    event: Event
-    inside: Callable[[], AbstractContextManager[None]]
-    timeout: float | None
-
-
-Taking = Generator[Steps[Any] | _Do, Any, None]
-"""What is done in the transaction: operations of the log, and calls of the user's function."""
+    def steps(self, messages: Sequence[Received]) -> Work[None]: ...
 
 
 class Calling:
@@ -60,23 +42,25 @@ class Calling:
 
     def __init__(self, log: Log, function: Function, timeout: float | None) -> None:
         self.asynchronous = function.is_async
+        self.timeout = timeout
         self._log = log
         self._function = function
-        self._timeout = timeout
 
     def prepare(self, message: Received) -> Received:
         """Return it as it is."""
         return message
 
-    def steps(self, messages: Sequence[Received]) -> Taking:
+    def steps(self, messages: Sequence[Received]) -> Work[None]:
         for message in messages:
             for event in message.events:
                 inside = partial(around, self._log, self._function.label, message)
-                yield _Do(self._function, event, inside, self._timeout)
+                yield Do(partial(self._function.directly, event), inside, self._function.label)
 
 
 class Recording:
     """Records each event in the log; handlers of the log do the rest."""
+
+    timeout: float | None = None
 
     def __init__(self, log: Log) -> None:
         self.asynchronous = isinstance(log.dialect, Postgres)
@@ -90,7 +74,7 @@ class Recording:
         except EventValueError:  # raised again when it is taken in, where it is known what to do with it
             return message
 
-    def steps(self, messages: Sequence[Received]) -> Taking:
+    def steps(self, messages: Sequence[Received]) -> Work[None]:
         written = [one for each in messages for one in each.written or _all_written(each)]
         if written:
             yield _append(self._log, written)
@@ -105,7 +89,9 @@ class Inbox:
         """The wire type under which messages are recorded that cannot be handled directly."""
         self._log = log
         self._effect = effect
-        self._transaction = transaction
+        self._carry = Carrier(
+            log, name, asynchronous=effect.asynchronous, transaction=transaction, timeout=effect.timeout
+        ).carry
 
     def prepare(self, message: Received) -> Received:
         """Return a message ready to be taken in; what can be done before there is a transaction has been done."""
@@ -131,7 +117,7 @@ class Inbox:
             raise Permanent(message.problem)
         await self._carry(partial(self._finishing, self.prepare(message), mark))
 
-    def _taking(self, messages: Sequence[Received]) -> Taking:
+    def _taking(self, messages: Sequence[Received]) -> Work[None]:
         fresh = yield from self._mark(messages)
         if not fresh:
             return
@@ -150,17 +136,17 @@ class Inbox:
         if later:
             yield self._append_noted(later)
 
-    def _diverting(self, messages: Sequence[Received]) -> Taking:
+    def _diverting(self, messages: Sequence[Received]) -> Work[None]:
         if fresh := (yield from self._mark(messages)):
             yield self._append_noted(fresh)
 
-    def _finishing(self, message: Received, mark: str) -> Taking:
+    def _finishing(self, message: Received, mark: str) -> Work[None]:
         if (yield self._receive([["", mark]])):
             yield from self._effect.steps([message])
 
     # --- the log's part
 
-    def _mark(self, messages: Sequence[Received]) -> Generator[Steps[Any] | _Do, Any, list[Received]]:
+    def _mark(self, messages: Sequence[Received]) -> Work[list[Received]]:
         first: dict[tuple[str, str], Received] = {}
         for each in messages:
             first.setdefault((each.source, each.id), each)
@@ -196,72 +182,6 @@ class Inbox:
             about.correlation_id,
             about.causation_id,
         )
-
-    # --- carrying it out
-
-    async def _carry(self, make: Callable[[], Taking]) -> None:
-        if not self._effect.asynchronous:
-            await in_thread(self._carry_directly, make)
-            return
-        context = self._transaction()
-        if not isinstance(context, AbstractAsyncContextManager):
-            raise DeclarationError(
-                f"receiver {self.name!r} is async, and transaction= makes {type(context).__name__}, which is not: "
-                "give it an async one, or make the handler sync"
-            )
-        async with context as via:
-            await _drive_async(make(), self._log, via)
-
-    def _carry_directly(self, make: Callable[[], Taking]) -> None:
-        context = self._transaction()
-        if not isinstance(context, AbstractContextManager):
-            raise DeclarationError(
-                f"receiver {self.name!r} is sync, and transaction= makes {type(context).__name__}, which is async: "
-                "give it a sync one, or make the handler async"
-            )
-        with context as via:
-            _drive(make(), self._log, via)
-
-
-def _drive(taking: Taking, log: Log, via: Any) -> None:
-    value: Any = None
-    try:
-        while True:
-            step = taking.send(value)
-            if isinstance(step, _Do):
-                with step.inside():
-                    value = step.function.directly(step.event, via)
-                if inspect.isawaitable(value):
-                    _close(value)
-                    raise Permanent(
-                        f"{step.function.label!r} is called as a sync function and returned an awaitable: make it "
-                        "async def, so that it is awaited"
-                    )
-            else:
-                value = log.run(step, via)
-    except StopIteration:
-        return
-
-
-async def _drive_async(taking: Taking, log: Log, via: Any) -> None:
-    value: Any = None
-    try:
-        while True:
-            step = taking.send(value)
-            if isinstance(step, _Do):
-                with step.inside():
-                    async with asyncio.timeout(step.timeout):
-                        value = await step.function.directly(step.event, via)
-            else:
-                value = await log.run(step, via)
-    except StopIteration:
-        return
-
-
-def _close(awaitable: Any) -> None:
-    close = getattr(awaitable, "close", None)
-    if close is not None:
-        close()
 
 
 def _append(log: Log, written: list[Written]) -> Steps[Any]:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from ensue.brokers.choosing import broker_at
-from ensue.brokers.inbox import Calling, Effect, Inbox, MakeTransaction, Recording
+from ensue.brokers.inbox import Calling, Effect, Inbox, Recording
 from ensue.brokers.messages import kept_event, read_again
 from ensue.brokers.receiving import Line, Receiving, Source
 from ensue.brokers.relays import Topic, checked_topic, topic_of
@@ -17,6 +17,7 @@ from ensue.brokers.windows import watch
 from ensue.errors import DeclarationError
 from ensue.events import IntegrationEvent
 from ensue.handlers import Function
+from ensue.handlers.carrying import MakeTransaction
 from ensue.log import Log
 from ensue.subscriptions import Backoff, Delivery, Subscription, seconds
 

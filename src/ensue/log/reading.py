@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -69,7 +70,10 @@ def iso(moment: datetime) -> str:
 def read_batch(
     dialect: Dialect, selection: Selection, limit: int, *, latest: bool = False
 ) -> Steps[list[Recorded[Any]]]:
-    """Read the first events of a selection in position order, or the latest ones, the last first; as they are stored."""
+    """Read the first events of a selection in position order, or the latest ones, the last first.
+
+    As they are stored: what is personal in them stays encrypted.
+    """
     try:
         rows = yield _call(dialect, selection, limit, latest=latest)
     except NotUtf8:
@@ -98,47 +102,51 @@ def legible(stored: str | bytes | None) -> str | None:
 
 def _call(dialect: Dialect, selection: Selection, limit: int, columns: str = _COLUMNS, *, latest: bool = False) -> Call:
     postgres = isinstance(dialect, Postgres)
-    moment = "cast(cast(:{} as text) as timestamptz)" if postgres else ":{}"
     conditions = ["position > :after"]
     values: list[Any] = [selection.after]
-
-    def add(condition: str, *given: Any) -> None:
+    for condition, given in (*_ranges(selection, postgres), *_names(selection, postgres)):
         conditions.append(condition)
         values.extend(given)
-
-    if selection.until is not None:
-        add("position <= :until", selection.until)
-    if selection.since is not None:
-        add(f"recorded_at >= {moment.format('since')}", iso(selection.since))
-    if selection.before is not None:
-        add(f"recorded_at < {moment.format('before')}", iso(selection.before))
-    if selection.types:
-        names = [f":type{number}" for number in range(len(selection.types))]
-        add(f"type in ({', '.join(names)})", *selection.types)
-    if selection.kinds:
-        names = [f":kind{number}" for number in range(len(selection.kinds))]
-        add(f"kind in ({', '.join(names)})", *selection.kinds)
-    if selection.stream is not None:
-        add("stream = :stream", selection.stream)
-    if selection.key is not None:
-        add(f"({_equals(postgres, 'key', 'key')} or (key is null and stream = :key))", selection.key)
-    if selection.correlation_id is not None:
-        same = _equals(postgres, "correlation_id", "correlation")
-        as_id = "cast(cast(:root as text) as uuid)" if postgres else ":root"
-        if _is_uuid(selection.correlation_id):  # an event that began something belongs to itself
-            add(f"({same} or id = {as_id})", *[selection.correlation_id] * 2)
-        else:
-            add(same, selection.correlation_id)
-    if selection.id is not None:
-        add("id = cast(cast(:id as text) as uuid)" if postgres else "id = :id", selection.id)
-    if selection.contains is not None:
-        found = "strpos(lower(data::text), lower(:contains))" if postgres else "instr(lower(data), lower(:contains))"
-        add(f"{found} > 0", selection.contains)
     source = (
         f"select {_COLUMNS_POSTGRES if postgres else columns} from ensue{'.' if postgres else '_'}events "
         f"where {' and '.join(conditions)} order by position {'desc ' * latest}limit :limit"
     )
     return Call(dialect.sql.compose(source), (*values, limit))
+
+
+def _ranges(selection: Selection, postgres: bool) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Yield conditions that many events meet, with their values."""
+    moment = "cast(cast(:{} as text) as timestamptz)" if postgres else ":{}"
+    if selection.until is not None:
+        yield "position <= :until", (selection.until,)
+    if selection.since is not None:
+        yield f"recorded_at >= {moment.format('since')}", (iso(selection.since),)
+    if selection.before is not None:
+        yield f"recorded_at < {moment.format('before')}", (iso(selection.before),)
+    for column, given in (("type", selection.types), ("kind", selection.kinds)):
+        if given:
+            names = [f":{column}{number}" for number in range(len(given))]
+            yield f"{column} in ({', '.join(names)})", given
+
+
+def _names(selection: Selection, postgres: bool) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Yield conditions that few events meet, with their values."""
+    if selection.stream is not None:
+        yield "stream = :stream", (selection.stream,)
+    if selection.key is not None:
+        yield f"({_equals(postgres, 'key', 'key')} or (key is null and stream = :key))", (selection.key,)
+    if selection.correlation_id is not None:
+        same = _equals(postgres, "correlation_id", "correlation")
+        as_id = "cast(cast(:root as text) as uuid)" if postgres else ":root"
+        if _is_uuid(selection.correlation_id):  # an event that began something belongs to itself
+            yield f"({same} or id = {as_id})", [selection.correlation_id] * 2
+        else:
+            yield same, (selection.correlation_id,)
+    if selection.id is not None:
+        yield "id = cast(cast(:id as text) as uuid)" if postgres else "id = :id", (selection.id,)
+    if selection.contains is not None:
+        found = "strpos(lower(data::text), lower(:contains))" if postgres else "instr(lower(data), lower(:contains))"
+        yield f"{found} > 0", (selection.contains,)
 
 
 def _equals(postgres: bool, column: str, parameter: str) -> str:

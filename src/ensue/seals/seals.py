@@ -22,6 +22,7 @@ from ensue.seals.verifier import Checkpoint, Untrue, read_checkpoint
 from ensue.seals.verifying import Evidence, Tell, evidence, verify
 
 _AT_ONCE = 20_000
+_ALL = 2**62
 """Events that get their leaves in one transaction."""
 Key = SigningKey | str | Path
 Keys = Sequence[str | Path]
@@ -198,5 +199,5 @@ def _checkpoint(file: str | Path, trusted: Sequence[str]) -> Checkpoint:
 
 def _waiting(log: Log, until: int) -> Steps[int]:
     rows = yield log.dialect.sql["seal_state"]()
-    found: int = (yield log.dialect.sql["count_all"](after=rows[0][1] if rows else 0, until=until))[0][0]
+    found: int = (yield log.dialect.sql["count_all"](after=rows[0][1] if rows else 0, until=until, most=_ALL))[0][0]
     return found

@@ -33,6 +33,7 @@ from ensue.seals.walking import Signed, Walk
 
 Tell = Callable[[int, int], None]
 """Is told how many leaves have been looked at, and of how many."""
+_ALL = 2**62
 _SHOWN = 1000
 """How many findings are told one by one."""
 _LEVELS = 8
@@ -257,7 +258,7 @@ def _events_behind(log: Log, behind: int) -> Steps[list[Fields]]:
 
 def _count_behind(log: Log, behind: int) -> Steps[int]:
     head = yield from log.horizon()
-    found: int = (yield log.dialect.sql["count_all"](after=behind, until=head))[0][0]
+    found: int = (yield log.dialect.sql["count_all"](after=behind, until=head, most=_ALL))[0][0]
     return found
 
 

@@ -203,7 +203,7 @@ def _behind(
         return 0, None
     total = 0
     if not types:  # it wants all
-        total = (yield log.dialect.sql["count_all"](after=checkpoint, until=head))[0][0]
+        total = (yield log.dialect.sql["count_all"](after=checkpoint, until=head, most=most))[0][0]
     for type in types:
         total += (yield log.dialect.sql["count_type"](type=type, after=checkpoint, until=head, most=most))[0][0]
     return total, first[0].recorded_at
@@ -216,21 +216,7 @@ def dead_letters(
     sealed = log.personal.vault.used and filter.reason is not None
     found: list[DeadLetter] = []
     while True:
-        rows = yield log.dialect.sql["parked"](
-            subscription=filter.subscription,
-            type=filter.type,
-            fault=filter.fault,
-            key=filter.key,
-            id=filter.id,
-            ids=_json(sorted(filter.ids)).decode() if filter.ids else None,
-            reason=None if sealed else filter.reason,
-            since=_text(filter.parked_since),
-            before=_text(filter.parked_before),
-            waiting=filter.waiting_only,
-            after=behind[0],
-            behind=behind[1],
-            limit=limit,
-        )
+        rows = yield from _parked(log, replace(filter, reason=None) if sealed else filter, limit, behind)
         letters = yield from _letters(log, rows)
         if not sealed:
             return letters
@@ -239,6 +225,26 @@ def dead_letters(
         if len(rows) < limit or len(found) >= limit:
             return found[:limit]
         behind = (letters[-1].position, letters[-1].subscription)
+
+
+def _parked(log: Log, filter: Filter, limit: int, behind: tuple[int, str]) -> Steps[Rows]:
+    return (
+        yield log.dialect.sql["parked"](
+            subscription=filter.subscription,
+            type=filter.type,
+            fault=filter.fault,
+            key=filter.key,
+            id=filter.id,
+            ids=_json(sorted(filter.ids)).decode() if filter.ids else None,
+            reason=filter.reason,
+            since=_text(filter.parked_since),
+            before=_text(filter.parked_before),
+            waiting=filter.waiting_only,
+            after=behind[0],
+            behind=behind[1],
+            limit=limit,
+        )
+    )
 
 
 def _text(moment: datetime | None) -> str | None:
@@ -404,22 +410,8 @@ def edit(log: Log, letter: DeadLetter, data: str, *, actor: str, reason: str) ->
 
 def _stored(log: Log, letter: DeadLetter) -> Steps[str]:
     """Return a parked event as it is stored."""
-    rows = yield log.dialect.sql["parked"](
-        subscription=letter.subscription,
-        type=None,
-        fault=None,
-        key=letter.key,
-        id=letter.id,
-        ids=None,
-        reason=None,
-        since=None,
-        before=None,
-        waiting=False,
-        after=letter.position - 1,
-        behind="",
-        limit=1,
-    )
-    for row in rows:
+    filter = Filter(subscription=letter.subscription, ids=frozenset({letter.id}), waiting_only=False)
+    for row in (yield from _parked(log, filter, ALL, (0, ""))):
         if row[_DATA] is not None:
             return str(legible(row[_DATA]))
     raise UnknownName(f"event {letter.id} is no longer parked for {letter.subscription}, or no longer in the log")

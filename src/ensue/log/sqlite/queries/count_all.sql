@@ -1,1 +1,4 @@
-select count(*) from ensue_events where position > :after and position <= :until
+-- How many events lie between two positions; it stops counting at so many.
+select count(*) from (
+    select 1 from ensue_events where position > :after and position <= :until limit :most
+)
