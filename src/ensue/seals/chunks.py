@@ -37,7 +37,9 @@ class Piece(msgspec.Struct):
     damaged: str = ""
     """What is wrong with the tile itself; then its positions are those of the events that are there."""
     lost: bool = False
-    """Nothing can be said of its events."""
+    """It is not known which event belongs to which leaf: those that are there are `between`."""
+    until: int = 0
+    """The position up to which events belong to it."""
 
     @property
     def whole(self) -> bool:
@@ -101,6 +103,7 @@ def read_part(log: Log, first: int, after: int, size: int, behind: int, end: int
         cut = bisect_right(at, stop)
         width = min(TILE, size - number * TILE)
         pieces.append(_piece(tiles.get(number), number, width, faults[number], rows[start:cut]))
+        pieces[-1].until = stop
         start = cut
     return Part(
         pieces,
@@ -171,5 +174,5 @@ def _without_positions(tile: Leaves | None, number: int, width: int, fault: str,
     positions = tuple(row[0] for row in rows)
     made = Leaves(number, hashes, positions, positions[-1] if positions else 0)
     if len(rows) != width:
-        return Piece(made, width, [], [], fault, lost=True)
+        return Piece(made, width, [], list(rows), fault, lost=True)
     return Piece(made, width, list(rows), [], fault)

@@ -15,6 +15,8 @@ from ensue.seals.verifier import HASH, TILE, Checkpoint, Frontier
 _SAMPLES = 200
 """Events that are compared with each other's places, to see whether they changed them."""
 _FULL = HASH * TILE
+_SEARCHED = 1_000_000
+"""Positions between which it is looked for what was pruned, at most."""
 
 Mark = Literal["changed", "deleted", "inserted", "seal"]
 
@@ -168,12 +170,16 @@ class Walk:
         """Pass a tile of which neither the positions nor all events are there, by its hashes or by its root."""
         there, first = piece.leaves.positions, min(self.last + 1, until)
         last = max([first, *there])
-        what = (
-            f"the tile of {where(first, last)} beside the log {piece.damaged}, and of its {piece.width} events "
-            f"{len(there)} are there: these cannot be compared, and the others were pruned or deleted"
-        )
-        self._findings.append(finding("rewritten", first, last, 0, what))
         hashes = outside if len(outside) == HASH * piece.width else piece.leaves.hashes
+        tile = f"the tile of {where(first, last)} beside the log {piece.damaged}"
+        if self._explained(piece, hashes):
+            self._findings.append(finding("seal", first, last, 0, tile))
+        else:
+            what = (
+                f"{tile}, and of its {piece.width} events {len(there)} are there: these cannot be compared, and the "
+                "others were pruned or deleted"
+            )
+            self._findings.append(finding("rewritten", first, last, 0, what))
         if len(hashes) == HASH * piece.width:
             self._advance(hashes, hashes, there)
         elif root is not None:
@@ -184,6 +190,21 @@ class Walk:
                 each for each in self._waiting if each.checkpoint.size > piece.leaves.first_index + piece.width
             ]
         self.last = last
+
+    def _explained(self, piece: Piece, hashes: bytes) -> bool:
+        """Tell whether the events of a tile without positions have its hashes, and the others were pruned."""
+        if len(hashes) != HASH * piece.width or not 0 < piece.until - self.last <= _SEARCHED:
+            return False
+        known = {hashes[at : at + HASH] for at in range(0, len(hashes), HASH)}
+        there = {row[0] for row in piece.between}
+        pruned = sum(
+            self._pruned(position) for position in range(self.last + 1, piece.until + 1) if position not in there
+        )
+        if pruned + len(there) != piece.width or not known.issuperset(leaf_of(row) for row in piece.between):
+            return False
+        self.checked += len(there)
+        self.gone += pruned
+        return True
 
     def _pass(self, root: bytes) -> None:
         """Go on behind a tile that is not there; checkpoints inside it cannot be compared."""
