@@ -66,7 +66,7 @@ class PipeliningConnection(psycopg.Connection[Any]):
 
     _kept: psycopg.Cursor[Any] | None = None
     _answer: ReferenceType[Answer] | None = None
-    _query = ""
+    _query: Any = ""
     _failed: BaseException | None = None
     """Why something that was held back has not been sent: the transaction lacks it."""
 
@@ -80,7 +80,7 @@ class PipeliningConnection(psycopg.Connection[Any]):
         """Execute a statement; in a pipeline it need not have been sent yet, nor answered."""
         if binary or not self.pgconn.pipeline_status:
             return super().execute(query, params, prepare=prepare, binary=binary)
-        kind = type(params)
+        kind: type[Any] = type(params)
         if (kind is tuple or kind is list) and prepare is None and _CONSTANT.issuperset(map(type, params)):
             kept = self._is_kept()
             if self._held and (kept or query != self._query or len(self._held) >= _MOST):

@@ -69,7 +69,7 @@ def iso(moment: datetime) -> str:
 def read_batch(
     dialect: Dialect, selection: Selection, limit: int, *, latest: bool = False
 ) -> Steps[list[Recorded[Any]]]:
-    """Read the first events of a selection in position order, or the latest ones, the last first; as they are stored."""
+    """Read the first events of a selection in position order, or the latest, the last first; as they are stored."""
     try:
         rows = yield _call(dialect, selection, limit, latest=latest)
     except NotUtf8:
@@ -123,12 +123,7 @@ def _call(dialect: Dialect, selection: Selection, limit: int, columns: str = _CO
     if selection.key is not None:
         add(f"({_equals(postgres, 'key', 'key')} or (key is null and stream = :key))", selection.key)
     if selection.correlation_id is not None:
-        same = _equals(postgres, "correlation_id", "correlation")
-        as_id = "cast(cast(:root as text) as uuid)" if postgres else ":root"
-        if _is_uuid(selection.correlation_id):  # an event that began something belongs to itself
-            add(f"({same} or id = {as_id})", *[selection.correlation_id] * 2)
-        else:
-            add(same, selection.correlation_id)
+        add(*_correlated(postgres, selection.correlation_id))
     if selection.id is not None:
         add("id = cast(cast(:id as text) as uuid)" if postgres else "id = :id", selection.id)
     if selection.contains is not None:
@@ -139,6 +134,15 @@ def _call(dialect: Dialect, selection: Selection, limit: int, columns: str = _CO
         f"where {' and '.join(conditions)} order by position {'desc ' * latest}limit :limit"
     )
     return Call(dialect.sql.compose(source), (*values, limit))
+
+
+def _correlated(postgres: bool, id: str) -> tuple[str, ...]:
+    """Return the condition for what belongs to something, and its values."""
+    same = _equals(postgres, "correlation_id", "correlation")
+    if not _is_uuid(id):
+        return same, id
+    as_id = "cast(cast(:root as text) as uuid)" if postgres else ":root"
+    return f"({same} or id = {as_id})", id, id  # an event that began something belongs to itself
 
 
 def _equals(postgres: bool, column: str, parameter: str) -> str:
