@@ -22,6 +22,7 @@ _MOST = 64
 """How many statements are held back: few enough that the server is not idle meanwhile."""
 _CONSTANT = frozenset((type(None), bool, int, float, str, bytes, Decimal, UUID, datetime, date, time, timedelta))
 """Types of values that nobody can change before they are sent."""
+_SEQUENCES: frozenset[Any] = frozenset((tuple, list))
 
 
 class Answer:
@@ -66,7 +67,7 @@ class PipeliningConnection(psycopg.Connection[Any]):
 
     _kept: psycopg.Cursor[Any] | None = None
     _answer: ReferenceType[Answer] | None = None
-    _query = ""
+    _query: Any = ""
     _failed: BaseException | None = None
     """Why something that was held back has not been sent: the transaction lacks it."""
 
@@ -80,15 +81,16 @@ class PipeliningConnection(psycopg.Connection[Any]):
         """Execute a statement; in a pipeline it need not have been sent yet, nor answered."""
         if binary or not self.pgconn.pipeline_status:
             return super().execute(query, params, prepare=prepare, binary=binary)
-        kind = type(params)
-        if (kind is tuple or kind is list) and prepare is None and _CONSTANT.issuperset(map(type, params)):
+        given: Any = params
+        plain = type(given) in _SEQUENCES and prepare is None and _CONSTANT.issuperset(map(type, given))
+        if plain:
             kept = self._is_kept()
             if self._held and (kept or query != self._query or len(self._held) >= _MOST):
                 self._send()
             elif kept:  # by the cursor that is, which has to be left alone
                 self._kept = None
             self._query = query
-            self._held.append(tuple(params))
+            self._held.append(tuple(given))
             answer = Answer(self, None)
         else:
             cursor = self._cursor_again()
