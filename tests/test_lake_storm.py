@@ -43,8 +43,8 @@ def test_collectors_that_are_killed_neither_lose_nor_double(format: str, tmp_pat
     producers = [
         threading.Thread(target=record, args=(app, EVENTS // 3, number), daemon=True) for number, app in enumerate(apps)
     ]
-    for each in producers:
-        each.start()
+    for producer in producers:
+        producer.start()
     collectors = [_collector(app, lake) for app in apps]
     killed = 0
     try:
@@ -55,8 +55,8 @@ def test_collectors_that_are_killed_neither_lose_nor_double(format: str, tmp_pat
             collectors[victim].wait()
             killed += 1
             collectors[victim] = _collector(apps[victim], lake)
-        for each in producers:
-            each.join()
+        for producer in producers:
+            producer.join()
     finally:
         for each in collectors:
             each.kill()
