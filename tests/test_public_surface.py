@@ -70,6 +70,8 @@ ERRORS = {
     "RecordingError",
     "RenamedSubscription",
     "SecondAggregate",
+    "LakeError",
+    "Overtaken",
     "StillNeeded",
     "UndecodableEvent",
     "UnknownName",
