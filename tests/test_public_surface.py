@@ -80,6 +80,8 @@ ERRORS = {
     "SealBroken",
     "SealError",
     "SecondAggregate",
+    "LakeError",
+    "Overtaken",
     "StillNeeded",
     "SubjectForgotten",
     "UndecodableEvent",
