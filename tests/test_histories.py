@@ -261,7 +261,8 @@ class History:
         """Let others take the leases of a build, as if they had run out."""
         name, mark = self.cursor(which), "%s" if self.postgres else "?"
         update = f"update {self.table('partitions')} set owner = null, epoch = epoch + 1 where subscription = {mark}"
-        self.ask(update, (name,))
+        with suppress(psycopg.errors.LockNotAvailable):  # another one has it, in this very event loop perhaps
+            self.ask(update, (name,))
 
     def break_connections(self) -> None:
         if self.postgres:
@@ -309,7 +310,9 @@ class History:
 
     def connect(self) -> Any:
         if self.postgres:
-            return psycopg.connect(self.url, autocommit=True)
+            connection = psycopg.connect(self.url, autocommit=True)
+            connection.execute("set lock_timeout = '200ms'")
+            return connection
         return sqlite3.connect(
             self.url.removeprefix("sqlite:///"), timeout=20, isolation_level=None, check_same_thread=False
         )
