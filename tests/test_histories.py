@@ -237,6 +237,11 @@ class History:
                 with suppress(errors.ProjectionError):
                     number = self.builds()[which % len(self.builds())][0]
                     await asyncio.to_thread(self.apps[0].replays.drop, "ledgers", number, actor="me", reason="")
+                there = {cursor for _, _, cursor, _ in self.builds()}
+                for cursor in self.inherited.keys() - there:
+                    del self.inherited[cursor]
+                for build, key in [each for each in self.repaired if each[0] not in there]:
+                    del self.repaired[build, key]
             case ("repair", owner, which):
                 await self.repair(owner, self.apps[which])
 
@@ -348,8 +353,10 @@ class History:
         mark = "%s" if self.postgres else "?"
         decisions = self.ask(
             f"select key, detail from {self.table('audit')} where subscription = {mark} "
-            "and action in ('retry', 'skip', 'discard') order by number",
-            (cursor,),
+            "and action in ('retry', 'skip', 'discard') and at >= ("  # another build may have had its number
+            f"select created_at from {self.table('projections')} where name = 'ledgers' and number = {mark}) "
+            "order by number",
+            (cursor, int(cursor.partition(":")[2] or 1)),
             via=via,
         )
         positions = {str(id): at for id, at in self.ask(f"select id, position from {self.table('events')}", via=via)}

@@ -16,6 +16,7 @@ from ensue.lake.seeing import rows
 from ensue.log import Log, Pruned, Selection, Steps
 
 _MOST_STREAMS = 4
+_ALL = 2**62
 _COUNT = """
 select count(*) from events
 where source = $source and position <= $until and (len($types) = 0 or list_contains($types, type))
@@ -105,7 +106,7 @@ class LakeLog(Log):
     def _logged(self, types: Sequence[str]) -> Steps[int]:
         count = 0
         for each in types:
-            count += (yield self.dialect.sql["count_type"](type=each, after=0, until=self.covered))[0][0]
+            count += (yield self.dialect.sql["count_type"](type=each, after=0, until=self.covered, most=_ALL))[0][0]
         return count
 
     def _past(self, selection: Selection, until: int, limit: int) -> list[Recorded[Any]]:

@@ -204,7 +204,7 @@ def _refuse_other_events(log: Log, live: Build, new: Build, cannot: str) -> Step
             wanted[name] = set(msgspec.json.decode(types, type=list[str]))
             reached = max(reached, checkpoint if name == live.cursor else 0)
     for type in sorted(wanted[live.cursor] ^ wanted[new.cursor]):
-        if (yield log.dialect.sql["count_type"](type=type, after=0, until=reached))[0][0]:
+        if (yield log.dialect.sql["count_type"](type=type, after=0, until=reached, most=1))[0][0]:
             which = "has applied" if type in wanted[live.cursor] else "has not applied"
             raise ProjectionError(f"{cannot}: that one {which} {type}; build it from the log")
 
