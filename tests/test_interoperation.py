@@ -153,7 +153,8 @@ async def test_faststream_reads_and_is_read(site: Site, page: ModuleType, tmp_pa
     found = points(app)
     for customer in range(3):
         wanted = [n for n in NUMBERS if n % 3 == customer] + [99, 99] * (customer == 1)
-        assert [n for name, n in found if name == f"Zoë {customer}%"] == wanted
+        # FastStream may call its function for the next message before it has published for the last one
+        assert sorted(n for name, n in found if name == f"Zoë {customer}%") == wanted
     assert app.operations.dead_letters() == []
 
 

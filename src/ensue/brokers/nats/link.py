@@ -199,9 +199,12 @@ class Link:
     # -- asking
 
     async def subscribe(self, subject: str, came: Callable[[Msg], Awaitable[None]]) -> None:
-        """Have everything that comes for a subject handed over."""
+        """Have everything that comes for a subject handed over. Raises `BrokerUnavailable` if the connection is lost."""
         client: Any = self.client  # its types are incomplete here
-        await client.subscribe(subject, cb=came, pending_bytes_limit=0)  # or the client drops what is too much
+        try:
+            await client.subscribe(subject, cb=came, pending_bytes_limit=0)  # or the client drops what is too much
+        except (nats.errors.Error, OSError) as error:
+            raise BrokerUnavailable(f"{self.settings.address}: {told(error)}") from error
 
     def name(self, answered: Answered) -> str:
         """Name a new place for answers, from which they are handed over until it is forgotten."""
