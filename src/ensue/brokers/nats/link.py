@@ -199,7 +199,7 @@ class Link:
     # -- asking
 
     async def subscribe(self, subject: str, came: Callable[[Msg], Awaitable[None]]) -> None:
-        """Have everything that comes for a subject handed over. Raises `BrokerUnavailable` if the connection is lost."""
+        """Have everything that comes for a subject handed over. Raises `BrokerUnavailable` if that cannot be."""
         client: Any = self.client  # its types are incomplete here
         try:
             await client.subscribe(subject, cb=came, pending_bytes_limit=0)  # or the client drops what is too much
