@@ -19,10 +19,9 @@ export NO_MKDOCS_2_WARNING = 1
 demo: .venv/.ready-run
 	@$(BIN)/ensue demo $(ARGS)
 
-# Three at once, on two cores too: most of the time they wait for servers and processes. Those that open many connections
-# run one after the other: PostgreSQL takes a hundred.
+# Three at once, on two cores too: most of the time they wait for servers and processes.
 test: .venv/.ready-dev
-	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n 3 $(ARGS)
 
 check: format-check lint mypy pyright layers generated
 

@@ -225,7 +225,6 @@ def check_versions(seen: list[Seen]) -> None:
         assert numbers == list(range(1, len(numbers) + 1))
 
 
-@pytest.mark.xdist_group("many connections")
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 120)
 async def test_readers_miss_and_double_nothing(postgres_url: str, schema: str) -> None:
@@ -265,7 +264,6 @@ async def test_readers_miss_and_double_nothing(postgres_url: str, schema: str) -
     )
 
 
-@pytest.mark.xdist_group("many connections")
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 120)
 async def test_without_the_lock_readers_do_miss_events(postgres_url: str, schema: str) -> None:

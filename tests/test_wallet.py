@@ -97,7 +97,6 @@ COMMANDS = 313
 """Of each of 32 writers: ten thousand altogether."""
 
 
-@pytest.mark.xdist_group("many connections")
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_many_writers_on_one_aggregate_in_postgres(postgres_url: str, schema: str) -> None:
@@ -147,7 +146,6 @@ USERS = 3
 KILLS = 30
 
 
-@pytest.mark.xdist_group("many connections")
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_no_money_is_lost_or_made_in_postgres(postgres_url: str, schema: str) -> None:
