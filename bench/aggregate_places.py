@@ -31,6 +31,8 @@ class Place:
     """The bare driver's rows of version, type and data of a stream in ensue's log."""
     insert: Callable[[list[tuple[Any, ...]]], None]
     """The bare driver's insert of rows of id, type, stream, version and data into the twin, and its commit."""
+    insert_bare: Callable[[list[tuple[Any, ...]]], None]
+    """The same into a table that has no index: nothing that writes them can be faster."""
 
 
 SOURCED = "sourced"
@@ -44,11 +46,16 @@ def in_file(room: Room) -> Generator[Place]:
     with (
         closing(open_file(made.log, "FULL")) as reader,
         closing(open_file(made.twin, "FULL")) as writer,
+        closing(open_file(made.twin.with_suffix(".bare.db"), "FULL")) as bare,
         with_msgspec(settings) as peer,
         TutorialWallets(settings) as tutorial,
     ):
+        ((table,),) = writer.execute("select sql from sqlite_master where type = 'table' and name = 'ensue_events'")
+        bare.execute(table)
         repository = made.app().repository(Wallet)
-        yield Place("SQLite", repository, peer, tutorial, _reading(reader), _inserting(writer))
+        yield Place(
+            "SQLite", repository, peer, tutorial, _reading(reader), _inserting(writer), _inserting(bare)
+        )
 
 
 def _reading(connection: sqlite3.Connection) -> Callable[[str], list[tuple[Any, ...]]]:
@@ -82,17 +89,23 @@ def in_server(room: Room) -> Generator[Place]:
         TutorialWallets(settings_of(made, made.schema)) as tutorial,
     ):
         query = f"select version, type, data::text from {made.schema}.events where stream = %s order by version"
-        statement = (
-            f"insert into {made.twin}.events (position, id, type, kind, stream, version, key, data, recorded_at) "
-            f"select nextval('{made.twin}.positions'), id, type, '{SOURCED}', stream, version, stream, data::json, "
-            "clock_timestamp() from unnest(%s::uuid[], %s::text[], %s::text[], %s::bigint[], %s::text[]) "
-            "as given(id, type, stream, version, data)"
-        )
+        bare.execute(f"create table {made.twin}.unindexed (like {made.twin}.events including defaults)".encode())
 
         def read(stream: str) -> list[tuple[Any, ...]]:
             return bare.execute(query.encode(), (stream,), prepare=True).fetchall()
 
-        def insert(rows: list[tuple[Any, ...]]) -> None:
-            bare.execute(statement.encode(), [list(column) for column in zip(*rows, strict=True)], prepare=True)
+        def inserting(table: str) -> Callable[[list[tuple[Any, ...]]], None]:
+            statement = (
+                f"insert into {made.twin}.{table} (position, id, type, kind, stream, version, key, data, recorded_at) "
+                f"select nextval('{made.twin}.positions'), id, type, '{SOURCED}', stream, version, stream, data::json, "
+                "clock_timestamp() from unnest(%s::uuid[], %s::text[], %s::text[], %s::bigint[], %s::text[]) "
+                "as given(id, type, stream, version, data)"
+            ).encode()
 
-        yield Place("PostgreSQL", made.app().repository(Wallet), peer, tutorial, read, insert)
+            def insert(rows: list[tuple[Any, ...]]) -> None:
+                bare.execute(statement, [list(column) for column in zip(*rows, strict=True)], prepare=True)
+
+            return insert
+
+        repository = made.app().repository(Wallet)
+        yield Place("PostgreSQL", repository, peer, tutorial, read, inserting("events"), inserting("unindexed"))

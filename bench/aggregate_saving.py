@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -50,18 +50,21 @@ def _figure(room: Room, place: Place, size: int, commits: int, target: Target) -
 
         return Side(name, measure)
 
-    def by_hand() -> float:
-        wallet, stream = Folded(), f"{Wallet.__aggregate__}-{uuid4()}"
+    def by_hand(name: str, insert: Callable[[list[tuple[Any, ...]]], None]) -> Side:
+        def measure() -> float:
+            wallet, stream = Folded(), f"{Wallet.__aggregate__}-{uuid4()}"
 
-        def work() -> None:
-            for _ in range(commits):
-                rows = []
-                for _ in range(size):
-                    type, data = deposit_by_hand(wallet)
-                    rows.append((str(uuid4()), type, stream, wallet.version, data))
-                place.insert(rows)
+            def work() -> None:
+                for _ in range(commits):
+                    rows: list[tuple[Any, ...]] = []
+                    for _ in range(size):
+                        type, data = deposit_by_hand(wallet)
+                        rows.append((str(uuid4()), type, stream, wallet.version, data))
+                    insert(rows)
 
-        return rate(commits * size, work)
+            return rate(commits * size, work)
+
+        return Side(name, measure)
 
     return room.compare(
         f"{place.database}, saving {'1 event' if size == 1 else f'{size} events'} of an aggregate per commit",
@@ -69,6 +72,7 @@ def _figure(room: Room, place: Place, size: int, commits: int, target: Target) -
         Side("save", save),
         side(PEER_DEFAULT, place.tutorial),
         side(PEER, place.peer),
-        Side("by hand", by_hand),
+        by_hand("by hand", place.insert),
+        by_hand("by hand, into a table without an index", place.insert_bare),
         target=target,
     )

@@ -160,6 +160,8 @@ def _publishing(room: Room, made: Pair, peer: Peer, runner: asyncio.Runner) -> F
         f"values (nextval('{made.twin}.positions'), :id, :type, :kind, :key, :data, clock_timestamp())"
     )
 
+    nothing = text("select 1")
+
     async def record() -> float:
         events = sign_ups(count)
         begin = time.perf_counter()
@@ -185,11 +187,19 @@ def _publishing(room: Room, made: Pair, peer: Peer, runner: asyncio.Runner) -> F
                 await session.execute(insert, row)
         return count / (time.perf_counter() - begin)
 
+    async def say_nothing() -> float:
+        begin = time.perf_counter()
+        for _ in range(count):
+            async with sessions() as session, session.begin():
+                await session.execute(nothing)
+        return count / (time.perf_counter() - begin)
+
     return room.compare(
         "PostgreSQL, record one per commit through AsyncSession, asyncpg",
         "/s",
         Side("record", lambda: runner.run(record())),
         Side(f"{PEER}, publish", lambda: runner.run(publish())),
         Side("bare insert through the session", lambda: runner.run(execute())),
+        Side("select 1 through the session, nothing written", lambda: runner.run(say_nothing())),
         target=Target(1.5),
     )

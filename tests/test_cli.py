@@ -266,6 +266,12 @@ def test_a_command_that_is_not_understood(shop: Shop) -> None:
         assert "Traceback" not in done.err
 
 
+def test_an_application_where_none_is_taken_is_told_where_it_belongs(shop: Shop) -> None:
+    done = shop("lag", "shop:app")
+    assert done.code == 2
+    assert "name the application with --app shop:app" in done.err
+
+
 def test_a_pipe_that_ends_early_is_no_drama(shop: Shop) -> None:
     shop.good("migrate")
     shop.record(*["good"] * 3000)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ensue.cli import (
     asking,
@@ -36,8 +38,26 @@ from ensue.cli.output import complain, is_database_error
 from ensue.cli.versions import versions
 from ensue.errors import EnsueError
 
+
+_UsageError: Any = typer.BadParameter.__bases__[0]  # click's, or that of the click which Typer carries
+
+
+class _Commands(TyperGroup):
+    """Says how an application is named, if it was given to a command that takes it as an option."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except _UsageError as error:
+            named = re.search(r"unexpected extra argument.*?([\w.]+:[\w.]+)", error.message)
+            if named is not None:
+                error.message += f": name the application with --app {named[1]}"
+            raise
+
+
 cli = typer.Typer(
     name="ensue",
+    cls=_Commands,
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help reads the same everywhere
     pretty_exceptions_enable=False,
