@@ -53,9 +53,7 @@ def in_file(room: Room) -> Generator[Place]:
         ((table,),) = writer.execute("select sql from sqlite_master where type = 'table' and name = 'ensue_events'")
         bare.execute(table)
         repository = made.app().repository(Wallet)
-        yield Place(
-            "SQLite", repository, peer, tutorial, _reading(reader), _inserting(writer), _inserting(bare)
-        )
+        yield Place("SQLite", repository, peer, tutorial, _reading(reader), _inserting(writer), _inserting(bare))
 
 
 def _reading(connection: sqlite3.Connection) -> Callable[[str], list[tuple[Any, ...]]]:

@@ -36,7 +36,7 @@ NOTE = (
     "pipeline): it reads and decodes nothing; by hand: reads, decodes, upserts one by one, moves a checkpoint"
 )
 FEW_CORES = "two workers and the server have 2 cores or fewer here, and the upserts are most of the work: no verdict"
-TOIL = 100
+TOIL = 300
 """Microseconds of its own that the function of the parallel rebuild takes, as one does that renders or reckons."""
 
 

@@ -74,9 +74,13 @@ class Carrier:
         `together`: statements may be sent before the one before is answered. Then an error may come late, at a later
         step or at the end. Raises `DeclarationError` if the transaction is sync and the function is not, or vice versa.
         """
-        if not self._asynchronous:
+        async with self._log.turns.turn():
+            if self._asynchronous:
+                return await self._carry_async(make, together)
             found: T = await in_thread(self.directly, make, together)
             return found
+
+    async def _carry_async(self, make: Callable[[], Work[T]], together: bool) -> T:
         context = self._transaction()
         if not isinstance(context, AbstractAsyncContextManager):
             raise DeclarationError(

@@ -36,6 +36,7 @@ from ensue.log.reading import Selection, check_moment, iso, read_batch
 from ensue.log.retaining import Hold, Pruned, hold, holds, lift, pruned
 from ensue.log.riding import ride_on
 from ensue.log.statements import BEGIN, Call, Query, Steps, T
+from ensue.log.yielding import Turns
 
 _BEGIN_READING = Query("begin")
 _COMMIT = Query("commit")
@@ -82,6 +83,8 @@ class Log:
         """The persons' keys, and what is encrypted with them."""
         self.own = Own(place)
         """Connections of ensue's own."""
+        self.turns = Turns(place)
+        """For those who write one transaction after the other."""
         self.observer: Observer | None = None
         """Is told what happens, if anybody is."""
 

@@ -110,9 +110,12 @@ class SqliteWaker:
             self._connection = open_sqlite(self._log.place)
             self._connection.execute("pragma busy_timeout = 0")
         deadline = time.monotonic() + POLL
-        while (changes := self._changes(self._connection)) == self._seen and time.monotonic() < deadline:
+        while True:  # not at once, whatever has changed: a projection that catches up commits all the time
             self._pause = min(0.02, self._pause + 0.001)
             await asyncio.sleep(self._pause)
+            changes = self._changes(self._connection)
+            if changes != self._seen or time.monotonic() > deadline:
+                break
         self._seen = changes
 
     def _changes(self, connection: sqlite3.Connection) -> int:
