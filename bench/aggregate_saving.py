@@ -50,29 +50,30 @@ def _figure(room: Room, place: Place, size: int, commits: int, target: Target) -
 
         return Side(name, measure)
 
-    def by_hand(name: str, insert: Callable[[list[tuple[Any, ...]]], None]) -> Side:
-        def measure() -> float:
-            wallet, stream = Folded(), f"{Wallet.__aggregate__}-{uuid4()}"
-
-            def work() -> None:
-                for _ in range(commits):
-                    rows: list[tuple[Any, ...]] = []
-                    for _ in range(size):
-                        type, data = deposit_by_hand(wallet)
-                        rows.append((str(uuid4()), type, stream, wallet.version, data))
-                    insert(rows)
-
-            return rate(commits * size, work)
-
-        return Side(name, measure)
-
     return room.compare(
         f"{place.database}, saving {'1 event' if size == 1 else f'{size} events'} of an aggregate per commit",
         "/s",
         Side("save", save),
         side(PEER_DEFAULT, place.tutorial),
         side(PEER, place.peer),
-        by_hand("by hand", place.insert),
-        by_hand("by hand, into a table without an index", place.insert_bare),
+        _by_hand("by hand", place.insert, size, commits),
+        _by_hand("by hand, into a table without an index", place.insert_bare, size, commits),
         target=target,
     )
+
+
+def _by_hand(name: str, insert: Callable[[list[tuple[Any, ...]]], None], size: int, commits: int) -> Side:
+    def measure() -> float:
+        wallet, stream = Folded(), f"{Wallet.__aggregate__}-{uuid4()}"
+
+        def work() -> None:
+            for _ in range(commits):
+                rows: list[tuple[Any, ...]] = []
+                for _ in range(size):
+                    type, data = deposit_by_hand(wallet)
+                    rows.append((str(uuid4()), type, stream, wallet.version, data))
+                insert(rows)
+
+        return rate(commits * size, work)
+
+    return Side(name, measure)

@@ -38,7 +38,6 @@ from ensue.cli.output import complain, is_database_error
 from ensue.cli.versions import versions
 from ensue.errors import EnsueError
 
-
 _UsageError: Any = typer.BadParameter.__bases__[0]  # click's, or that of the click which Typer carries
 
 

@@ -8,10 +8,10 @@ now and then for longer than anybody waits between two looks, and more often whi
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from ensue.log.place import Place
 from ensue.log.sqlite import Sqlite
@@ -30,7 +30,7 @@ class Turns:
     """Whose turn it is to write to a file: the transactions of one process, together, leave room for others."""
 
     def __init__(self, place: Place) -> None:
-        self._log_file = f"{place.database}-wal"
+        self._log_file = Path(f"{place.database}-wal")
         self._needed = isinstance(place.dialect, Sqlite) and not place.in_memory
         self._every = _SELDOM / 4
         self._began = self._ended = self._paused_until = 0.0
@@ -63,7 +63,7 @@ class Turns:
                     self._begin(now)
                 else:
                     self._pause()
-        while (left := self._paused_until - time.monotonic()) > 0:
+        while (left := self._paused_until - time.monotonic()) > 0:  # noqa: ASYNC110 it is put off meanwhile
             await asyncio.sleep(left)
         if self._paused_until:
             others = self._last_write() != self._written
@@ -80,6 +80,6 @@ class Turns:
 
     def _last_write(self) -> int | None:
         try:
-            return os.stat(self._log_file).st_mtime_ns
+            return self._log_file.stat().st_mtime_ns
         except FileNotFoundError:
             return None
