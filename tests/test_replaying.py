@@ -229,7 +229,7 @@ async def test_replaying_calls_no_reaction_unless_it_is_named(app: App) -> None:
     assert len(mails) == 101
     before = list(mails)
     middle = mails[49][1]
-    count = await app.replays.again("send_mail", since=middle, key="o3", actor="me", reason="they were lost")
+    count = await app.replays.again("send_mail", since=middle, keys=["o3"], actor="me", reason="they were lost")
     assert count == 5
     assert sorted(mails[101:]) == sorted(each for each in before if each[1] > middle and each[0] == "o3")
     async with app.running():

@@ -49,6 +49,22 @@ Work: TypeAlias = Generator["Steps[Any] | Do | Each", Any, T]
 """What is done in the transaction; an error of a step is raised inside it."""
 
 
+def as_steps(work: Work[T]) -> Steps[T]:
+    """Return work that calls no function of the user's as one operation, in whatever transaction is open."""
+    advance: Callable[[Any], Any] = work.send
+    value: Any = None
+    try:
+        while True:
+            step = advance(value)
+            try:
+                value, advance = (yield from step), work.send
+            except Exception as error:  # noqa: BLE001 raised inside the work, which says what it means
+                value, advance = error, work.throw
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
 class Carrier:
     """Opens transactions for one declared function, and carries work out in them."""
 
@@ -63,7 +79,7 @@ class Carrier:
     ) -> None:
         self._log = log
         self._label = label
-        self._asynchronous = asynchronous
+        self.asynchronous = asynchronous
         self._transaction: MakeTransaction = transaction or (lambda: Transaction(log))
         self._pipelines = transaction is None and isinstance(log.dialect, Postgres)
         self._timeout = timeout
@@ -74,7 +90,7 @@ class Carrier:
         `together`: statements may be sent before the one before is answered. Then an error may come late, at a later
         step or at the end. Raises `DeclarationError` if the transaction is sync and the function is not, or vice versa.
         """
-        if not self._asynchronous:
+        if not self.asynchronous:
             found: T = await in_thread(self.directly, make, together)
             return found
         context = self._transaction()
