@@ -44,7 +44,9 @@ def build_anew(
     build = replays.begin(name, copied=from_live, partitions=parts, actor=actor, reason=reason)
     if build in [each.build for each in there]:
         drop = target.command("projection", "drop", name, str(build.number))
-        note(f"Build {build.number} was begun before, and goes on. To begin anew, drop it first: {drop}")
+        note(
+            f"Build {build.number} was begun before, and goes on as it was begun. To begin anew, drop it first: {drop}"
+        )
     began = time.monotonic()
     if engine is not None:
         _spread(replays, build, engine)

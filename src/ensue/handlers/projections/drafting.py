@@ -108,11 +108,11 @@ def _sql(projection: Projection, fetch: Callable[[str], _Rows]) -> str:
     found = fetch(_MADE)
     made = [name for kind, name, *_ in found if kind in ("table", "view")]
     wanted = {each.lower() for each in projection.tables}
-    if more := [each for each in made if each.lower() not in wanted]:
-        raise DeclarationError(f"{where} also makes {', '.join(more)}: name it in tables=, or leave it out")
     for table in projection.tables:
         if table.lower() not in {each.lower() for each in made}:
             raise DeclarationError(f"{where} does not make the table {table!r}")
         if fetch(f"select 1 from {named(table)} limit 1"):
             raise DeclarationError(f"{where} puts rows into {table!r}: it makes tables, rows come from events")
+    if more := [each for each in made if each.lower() not in wanted]:
+        raise DeclarationError(f"{where} also makes {', '.join(more)}: name it in tables=, or leave it out")
     return "".join(f"{sql};\n" for _, _, _, sql in found)
