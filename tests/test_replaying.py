@@ -273,8 +273,8 @@ async def test_a_relay_publishes_again_if_it_is_named(app: App, schema: str) -> 
     broker = f"memory://{schema}"
     app.relay(broker, Announced, name="outward")
     app.migrate()
-    for n in range(6):
-        record(app, Announced(owner=f"o{n % 2}", n=n))
+    with app.transaction() as connection:
+        app.record(*[Announced(owner=f"o{n % 2}", n=n) for n in range(6)], via=connection)
     async with app.running():
         await until(lambda: len(published(broker)) == 6)
     first = published(broker)

@@ -223,7 +223,7 @@ def test_what_a_function_must_not_do(app: App, sql: list[str], says: str, beside
         assert [each.build.number for each in app.replays.builds()] == [1]
 
 
-def _only(app: App, set_up: Callable[[Any], None]) -> None:
+def _only(app: App, set_up: Callable[[Any], object]) -> None:
     @app.projection(Paid, tables="dues", set_up=set_up)
     def dues(event: Paid, db: Any) -> None: ...
 

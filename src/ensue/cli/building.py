@@ -43,10 +43,8 @@ def build_anew(
     parts = jobs if jobs > 1 else None
     build = replays.begin(name, copied=from_live, partitions=parts, actor=actor, reason=reason)
     if build in [each.build for each in there]:
-        drop = target.command("projection", "drop", name, str(build.number))
-        note(
-            f"Build {build.number} was begun before, and goes on as it was begun. To begin anew, drop it first: {drop}"
-        )
+        note(f"Build {build.number} was begun before, and goes on as it was begun. To begin anew, drop it first:")
+        note(f"  {target.command('projection', 'drop', name, str(build.number))}")
     began = time.monotonic()
     if engine is not None:
         _spread(replays, build, engine)

@@ -56,8 +56,10 @@ def as_steps(work: Work[T]) -> Steps[T]:
     try:
         while True:
             step = advance(value)
+            assert not isinstance(step, (Do, Each)), step.label  # noqa: S101 whoever makes such work carries it
             try:
-                value, advance = (yield from step), work.send
+                value = yield from step
+                advance = work.send
             except Exception as error:  # noqa: BLE001 raised inside the work, which says what it means
                 value, advance = error, work.throw
     except StopIteration as done:

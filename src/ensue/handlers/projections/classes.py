@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar, overload
 from ensue.errors import DeclarationError
 from ensue.events import Event, Recorded
 from ensue.events.methods import methods
-from ensue.handlers.projections.projection import SetUp, Tables
+from ensue.handlers.projections.projection import Schema, Tables
 from ensue.log import is_awaited
 from ensue.subscriptions import Backoff
 
@@ -66,8 +66,9 @@ class Projection:
     """The name of its subscription: the class's name unless this pins another."""
     version: ClassVar[int] = 1
     """Grows with every change of what it makes of the events."""
-    set_up: ClassVar[SetUp] = None
-    """Makes the tables, where they are not there yet."""
+    set_up: ClassVar[str | Schema | Callable[..., object] | None] = None
+    """Makes the tables, where they are not there yet: SQL, SQLAlchemy's metadata, or a method that is given what the
+    others get as their connection."""
     transaction: ClassVar[Callable[[], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]] | None] = None
     """Opens a transaction of yours on the log's database, such as `sessionmaker.begin`, and lends what methods get."""
     batch: ClassVar[int] = 500
