@@ -57,8 +57,9 @@ def as_steps(work: Work[T]) -> Steps[T]:
         while True:
             step = advance(value)
             assert not isinstance(step, (Do, Each)), step.label  # noqa: S101 whoever makes such work carries it
+            steps: Steps[Any] = step
             try:
-                value = yield from step
+                value = yield from steps
                 advance = work.send
             except Exception as error:  # noqa: BLE001 raised inside the work, which says what it means
                 value, advance = error, work.throw
