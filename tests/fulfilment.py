@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from ensue import App, Backoff, Command, DomainEvent, Process, moves, starts
 
@@ -100,6 +101,7 @@ class Fulfilling:
 
     url: str
     schema: str
+    journal: Path
     orders: int = 200
     lease: float = 0.6
 
@@ -124,13 +126,32 @@ class Fulfilling:
             if not is_never_paid(command.order):
                 reply(Charged(order=command.order))
 
-        @app.handle(Release)
-        def release(command: Release) -> None: ...
+        @app.handle(Release, retry=again)
+        def release(command: Release) -> None:
+            self.note("release begins", command.order)
 
-        @app.handle(Refund)
-        def refund(command: Refund) -> None: ...
+        @app.handle(Refund, retry=again)
+        def refund(command: Refund) -> None:
+            self.note("refund begins", command.order)
+            time.sleep(random.uniform(0, 0.03))  # the work
+            if random.random() < 0.1:
+                raise ConnectionError("the bank does not answer")
+            self.note("refund is done", command.order)
 
         return app
+
+    def note(self, what: str, order: int) -> None:
+        """Write down what has happened; lines are whole, whoever is killed."""
+        with self.journal.open("ab", buffering=0) as file:
+            file.write(f"{order} {what}\n".encode())
+
+    def noted(self) -> dict[int, list[str]]:
+        """Return what has happened, by order."""
+        found: dict[int, list[str]] = {}
+        for line in self.journal.read_text().splitlines():
+            order, _, what = line.partition(" ")
+            found.setdefault(int(order), []).append(what)
+        return found
 
     def work(self) -> None:
         """Run the worker in this process."""

@@ -95,7 +95,7 @@ def test_processes_are_listed_shown_and_cancelled(ensue: Run) -> None:
 
     assert "say --yes" in ensue("process", "cancel", "work", "one", code=1).stderr
     said = ensue("process", "cancel", "work", "one", "--compensate", "--yes", "--reason", "a test").stdout
-    assert said == "work of one is cancelled; recorded: Undo\n"
+    assert said == "work of one is cancelled; undone by Undo\n"
     assert json.loads(ensue("process", "cancel", "work", "three", "--yes", "--json").stdout)["recorded"] == []
     assert "there is no process 'work' of the key 'four'" in ensue("process", "show", "work", "four", code=1).stderr
     audit = json.loads(ensue("audit", "--json").stdout)

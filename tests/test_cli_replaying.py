@@ -131,6 +131,12 @@ def test_a_mended_projection_is_built_compared_switched_and_switched_back(shop: 
     shop.good("projection", "drop", "turnover", "2", "--yes")
     assert builds(shop) == [(1, 1, "live")]
     assert [each["state"] for each in shop.good("lag", "--json").json] == ["up to date", "up to date"]
+    assert [each["action"] for each in shop.good("audit", "--json").json] == [
+        "drop build 2",
+        "switch from build 2 to 1",
+        "switch from build 1 to 2",
+        "replay into a shadow",
+    ]
 
 
 def test_a_build_begins_with_the_live_rows(shop: Shop) -> None:

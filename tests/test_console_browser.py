@@ -325,7 +325,7 @@ def test_a_process_where_it_stands_its_timer_fired_and_one_cancelled(seen: Seen)
     page.locator("details[open] input[name=compensate]").check()
     page.fill("details[open] input[name=reason]", "the customer has called")
     page.locator("details[open]").get_by_role("button", name="Cancel it").click()
-    expect(page.locator(".flash")).to_contain_text("order of o-00400 is cancelled. Recorded: UnpackBook.")
+    expect(page.locator(".flash")).to_contain_text("order of o-00400 is cancelled. Undone by: UnpackBook.")
     page.goto(f"{seen.address}/audit")
     expect(page.locator("tbody tr").first).to_contain_text("the customer has called")
 

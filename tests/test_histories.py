@@ -353,10 +353,8 @@ class History:
         mark = "%s" if self.postgres else "?"
         decisions = self.ask(
             f"select key, detail from {self.table('audit')} where subscription = {mark} "
-            "and action in ('retry', 'skip', 'discard') and at >= ("  # another build may have had its number
-            f"select created_at from {self.table('projections')} where name = 'ledgers' and number = {mark}) "
-            "order by number",
-            (cursor, int(cursor.partition(":")[2] or 1)),
+            "and action in ('retry', 'skip', 'discard') order by number",
+            (cursor,),
             via=via,
         )
         positions = {str(id): at for id, at in self.ask(f"select id, position from {self.table('events')}", via=via)}

@@ -401,6 +401,11 @@ async def test_cancelling(make: Callable[..., App]) -> None:
     assert app.processes.cancel("SignUp", "ada", actor="eve", reason="a test") == ()
     done = app.processes.cancel("SignUp", "berta", actor="eve", reason="", compensate=True)
     assert done == (Apologise.__type__, Unsubscribe.__type__)
+    assert types(app)[-1] == "apologise", "the next one's turn comes when it is done"
+    assert [each.key for each in app.processes.list(status="compensating")] == ["berta"]
+    assert [each.undo for each in app.processes.begun("SignUp", "compensating")] == [done]
+    await work(app)
+    assert app.processes.begun("SignUp", "compensating") == []
     assert [each.event.user for each in app.read(types=[Apologise, Unsubscribe])] == ["berta"] * 2
     assert {each.metadata.actor for each in app.read(types=[Apologise])} == {"eve"}
     assert {each.key: (each.status, each.outcome) for each in app.processes.list(status="cancelled")} == {

@@ -34,7 +34,7 @@ KILLS = 20
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_every_process_ends_as_declared(kind: str, request: pytest.FixtureRequest, tmp_path: Path, schema: str) -> None:
     url = f"sqlite:///{tmp_path}/log.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
-    storm = Fulfilling(url, schema)
+    storm = Fulfilling(url, schema, tmp_path / "journal")
     rng = random.Random(2026)
     app = storm.app()
     app.migrate()
@@ -55,7 +55,10 @@ def test_every_process_ends_as_declared(kind: str, request: pytest.FixtureReques
                 hired.kill(workers[victim])
                 workers[victim] = hired.start(storm.work)
         until_sync(
-            lambda: len(app.processes.list(limit=1000)) == storm.orders and not app.processes.list(status="running"),
+            lambda: (
+                len(app.processes.list(limit=1000)) == storm.orders
+                and not any(app.processes.list(status=status) for status in ("running", "compensating"))
+            ),
             "every process has ended",
             seconds=60,
         )
@@ -70,6 +73,7 @@ def check(app: App, storm: Fulfilling) -> None:
     for each in app.read():
         log[each.event.order].append(each.type)
     ended: Counter[str] = Counter()
+    noted = storm.noted()
     for seen in app.processes.list(limit=1000):
         order = int(seen.key)
         counts = Counter(log[order])
@@ -83,6 +87,9 @@ def check(app: App, storm: Fulfilling) -> None:
         else:
             assert (seen.status, seen.outcome) == ("compensated", "expired")
             assert undone == [Refund.__type__, Release.__type__], "each once, the last first"
+            begun = noted[order].index("release begins")
+            assert "refund is done" in noted[order][:begun], "one begins when the one before it is done"
+            assert "refund begins" not in noted[order][begun:], "which is not called again"
             assert counts[Expired.__type__] == 1
         if is_never_paid(order):
             assert seen.status == "compensated"

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from ensue import App, errors
+from ensue import App, IntegrationEvent, errors
+from ensue.brokers.memory import _all
 from ensue.handlers.projections import Reach
 from ensue.subscriptions.declared import slot_of
 from tests.patience import until
 from tests.test_projections import ADD, SET_UP, SOON, TABLE, Closed, Paid, app, declare, mark, record, rows, url
 
 __all__ = ["app", "url"]
+
+
+class Announced(IntegrationEvent, version=1, key="owner", name="test.replaying.announced"):
+    owner: str
+    n: int
+
+
+def published(broker: str) -> list[tuple[str, str]]:
+    """Return what a broker has got, as key and id."""
+    topics = _all[broker.removeprefix("memory://")].messages
+    return [(each.key, each.id) for messages in topics.values() for each in messages]
+
 
 ROWS = [(f"o{n}", 100, 10) for n in range(10)]
 
@@ -102,6 +116,23 @@ async def test_a_build_by_hand_is_broken_off_and_goes_on(app: App) -> None:
     assert [each.build.number for each in app.replays.builds("balances")] == [2]
     with pytest.raises(errors.ProjectionError, match="no build beside the live one"):
         app.replays.compare("balances")
+
+
+def test_the_number_of_a_build_is_never_used_again(app: App) -> None:
+    """The audit would speak of two builds under one number, and dead letters and checkpoints belong to the cursor."""
+    declare(app)
+    app.migrate()
+    for number in (2, 3):
+        assert app.replays.begin("balances").number == number
+        app.replays.drop("balances", number, actor="me", reason="no")
+    build = app.replays.begin("balances")
+    app.replays.switch("balances", build.number, actor="me", reason="yes", force=True)
+    app.replays.drop("balances", 1, actor="me", reason="old")
+    assert (build.number, app.replays.begin("balances").number) == (4, 5)
+    app.replays.drop("balances", 5, actor="me", reason="no")
+    assert app.replays.begin("balances").number == 6
+    dropped = [each for each in app.operations.audit() if each.action.startswith("drop")]
+    assert [each.action for each in dropped] == ["drop build 5", "drop build 1", "drop build 3", "drop build 2"]
 
 
 async def test_tables_without_set_up_get_the_structure_of_the_live_ones(app: App) -> None:
@@ -229,13 +260,62 @@ async def test_replaying_calls_no_reaction_unless_it_is_named(app: App) -> None:
     assert len(mails) == 101
     before = list(mails)
     middle = mails[49][1]
-    count = await app.replays.again("send_mail", since=middle, key="o3", actor="me", reason="they were lost")
+    count = await app.replays.again("send_mail", since=middle, keys=["o3"], actor="me", reason="they were lost")
     assert count == 5
     assert sorted(mails[101:]) == sorted(each for each in before if each[1] > middle and each[0] == "o3")
     async with app.running():
         record(app, Paid(owner="new", amount=1))
         await until(lambda: len(mails) == 107)
     assert [each.subscription for each in app.operations.standings()] == ["balances", "balances:2", "send_mail"]
+
+
+async def test_a_relay_publishes_again_if_it_is_named(app: App, schema: str) -> None:
+    broker = f"memory://{schema}"
+    app.relay(broker, Announced, name="outward")
+    app.migrate()
+    with app.transaction() as connection:
+        app.record(*[Announced(owner=f"o{n % 2}", n=n) for n in range(6)], via=connection)
+    async with app.running():
+        await until(lambda: len(published(broker)) == 6)
+    first = published(broker)
+    topics = _all[broker.removeprefix("memory://")]
+    topics.messages.clear()
+    topics.ids.clear()
+    positions = [each.position for each in app.read(types=[Announced])]
+    again = app.replays.again("outward", since=positions[1], keys=["o0"], actor="me", reason="the broker lost them")
+    assert await again == 2
+    assert published(broker) == [first[2], first[4]], "under the ids of the first time"
+    assert [each.subscription for each in app.operations.standings()] == ["outward"]
+
+
+async def test_a_replay_that_is_not_done_is_gone_on_with_and_not_taken_for_another(app: App) -> None:
+    seen: list[str] = []
+
+    @app.on(Paid, retry=SOON)
+    async def remember(event: Paid) -> None:
+        seen.append(event.owner)
+        if event.amount == 7:
+            raise ValueError(event.owner)
+
+    app.migrate()
+    replays = app.replays
+    record(app, Paid(owner="a", amount=7), Paid(owner="b", amount=1))
+    again = replace(app.subscriptions["remember"].retry, attempts=1)
+    app.declarations.subscriptions["remember"] = replace(app.subscriptions["remember"], retry=again)
+    assert await replays.again("remember", since=0, actor="me", reason="") == 2
+    assert [each.key for each in app.operations.dead_letters()] == ["a"]
+    with pytest.raises(errors.DeclarationError, match="ensue retire remember:again"):
+        await replays.again("remember", since=0, keys=["b"], actor="me", reason="")
+    assert await replays.again("remember", since=0, actor="me", reason="") == 0
+    app.operations.retire("remember:again", actor="me", reason="")
+    assert await replays.again("remember", since=0, keys=["b", "c"], actor="me", reason="") == 1
+    assert [each.action for each in app.operations.audit(subscription="remember")][:1] == [
+        f"replay with effects from 1 to {app.operations.horizon()}"
+    ]
+    with pytest.raises(errors.UnknownName, match=r"gets no test\.projections\.closed"):
+        await replays.again("remember", since=0, types=[Closed.__type__], actor="me", reason="")
+    with pytest.raises(errors.UnknownName, match="there are: remember"):
+        await replays.again("nobody", since=0, actor="me", reason="")
 
 
 async def test_a_build_is_done_when_what_failed_in_it_has_been_tried_again(app: App) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
 
 from ensue.app.between import Between
 from ensue.app.boundaries import check_boundaries
+from ensue.app.building import make_missing, make_missing_here
 from ensue.app.collecting import Collecting
 from ensue.app.declaring import Declarations
 from ensue.app.forgetting import Forgetting
@@ -110,7 +111,7 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
         self._module = None
         self._log = self.log
         self._recording = Recording(self.log, self.declarations.guards, self.record, self._migrated_first)
-        self.operations = Operations(self.log, self.declarations)
+        self.operations = Operations(self.log, self.declarations, self._recording)
         """What operators do: look, retry, skip, discard, pause."""
         self.replays = Replays(self.log, self.declarations)
         """Reading the log again: projections are built anew, compared, switched and repaired."""
@@ -333,7 +334,14 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
         self._check_keys()
         ready = asyncio.Event()
         cursors = partial(self.declarations.cursors, self.log)
-        worker = Worker(self.log, cursors, lease=lease, grace=grace, chores=chores(self.log, self.declarations))
+        worker = Worker(
+            self.log,
+            cursors,
+            lease=lease,
+            grace=grace,
+            chores=chores(self.log, self.declarations),
+            prepare=partial(make_missing, self.log, self.declarations),
+        )
         if self._migrates:
             self.migrate()
         owner = asyncio.current_task()
@@ -407,7 +415,9 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
         and `ContractBroken` if the declarations are wrong, see `check`; then nothing is made or registered. It goes to
         no broker: that is `prepare_receivers`.
         """
-        return self._own(self.log.transaction(self._migrate()))
+        applied = self._own(self.log.transaction(self._migrate()))
+        make_missing_here(self.log, self.declarations)
+        return applied
 
     async def prepare_receivers(self) -> dict[str, list[str]]:
         """Make at the brokers what keeps messages for the declared receivers, as a step of a deployment.

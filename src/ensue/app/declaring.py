@@ -13,6 +13,7 @@ from ensue.brokers.receivers import Receiver
 from ensue.contracts import Publication, Reading
 from ensue.errors import DeclarationError, DuplicateName
 from ensue.events import Command, Event, IntegrationEvent, SourcedEvent, stored_types
+from ensue.events.methods import is_event_class
 from ensue.handlers import (
     Downcasting,
     Function,
@@ -28,7 +29,7 @@ from ensue.handlers import (
     translates_to,
     translation,
 )
-from ensue.handlers.processes import ProcessManager
+from ensue.handlers.processes import ProcessManager, Undoing
 from ensue.handlers.projections import Build, Projection, resolve, subscription_of
 from ensue.handlers.timers import Alarm, Schedule, Timers
 from ensue.log import Log, Steps
@@ -200,14 +201,10 @@ class Declarations:
         self.subscriptions[subscription.name] = subscription
 
 
-def _is_event_class(thing: object) -> bool:
-    return isinstance(thing, type) and issubclass(thing, Event) and hasattr(thing, "__type__")
-
-
 def check_types(how: str, types: tuple[object, ...]) -> None:
     """Refuse what is no event class at once: `@app.on` without parentheses would register nothing."""
     for thing in types:
-        if not _is_event_class(thing):
+        if not is_event_class(thing):
             given: object = getattr(thing, "__qualname__", thing)
             raise DeclarationError(
                 f"app.{how}({given}): that is not an event class; write "
@@ -337,6 +334,7 @@ class Declaring(Declares):
         name: str,
         options: Options,
         makes: type[IntegrationEvent] | None = None,
+        undoing: Undoing | None = None,
     ) -> None:
         if unknown := sorted(options.keys() - Options.__optional_keys__):
             raise DeclarationError(
@@ -344,7 +342,7 @@ class Declaring(Declares):
                 f"there are name, {', '.join(sorted(Options.__optional_keys__))}"
             )
         timers = Timers(self._log, self.declarations.alarm, self.declarations.guards.check_timer)
-        self.declarations.subscribe(reaction(handle, types, name=name, timers=timers, **options))
+        self.declarations.subscribe(reaction(handle, types, name=name, timers=timers, undoing=undoing, **options))
         self.declarations.handlers.append(Handler(name, how, types, function, self._module, makes))
 
     @overload

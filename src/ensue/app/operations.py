@@ -9,10 +9,14 @@ from typing import Any
 
 from ensue.app.checking import Checked, check_events
 from ensue.app.declaring import Declarations
+from ensue.app.processing import undoing_of
+from ensue.app.recording import Recording
 from ensue.app.searching import Found, search
 from ensue.brokers.windows import Window, window
 from ensue.errors import UnknownName
-from ensue.events import Recorded
+from ensue.events import Recorded, context
+from ensue.handlers.carrying import Carrier, Work
+from ensue.handlers.processes import ticket_of
 from ensue.log import Log, Selection, Steps
 from ensue.subscriptions import pause, repartition, retire
 from ensue.subscriptions.faults import Fault, faults
@@ -25,6 +29,7 @@ from ensue.subscriptions.operating import (
     Decision,
     Filter,
     Holder,
+    Noting,
     Progress,
     Standing,
     WorkerSeen,
@@ -52,9 +57,10 @@ class Operations:
     seconds and raises `DatabaseUnavailable`.
     """
 
-    def __init__(self, log: Log, declarations: Declarations) -> None:
+    def __init__(self, log: Log, declarations: Declarations, recording: Recording) -> None:
         self._log = log
         self._declarations = declarations
+        self._record = recording.app_record
 
     def _do(self, steps: Steps[Any]) -> Any:
         with self._log.own.lend() as connection:
@@ -219,8 +225,10 @@ class Operations:
         It is one transaction: where there are very many, `limit` and `behind` cut them into several.
 
         `retry` tries again now; `skip` gives up the event and goes on with those that queue behind it; `discard`
-        drops the event and all that queue behind it. The worker carries it out, in the order of the key.
+        drops the event and all that queue behind it. The worker carries it out, in the order of the key. A process that
+        waits for a command which is dropped goes on with what it undoes.
         """
+        noting = Noting(lambda row: ticket_of(row) is not None) if self._declarations.managers else None
         steps = decide(
             self._log,
             filter,
@@ -231,9 +239,25 @@ class Operations:
             progress=progress,
             limit=limit,
             behind=behind,
+            noting=noting,
         )
-        found: list[DeadLetter] = self._change(steps)
-        return found
+        if noting is None:
+            unheeded: list[DeadLetter] = self._change(steps)
+            return unheeded
+        return self._decide(steps, noting, actor)
+
+    def _decide(self, steps: Steps[list[DeadLetter]], noting: Noting, actor: str) -> list[DeadLetter]:
+        undoing = undoing_of(self._log, self._declarations, self._record)
+
+        def work() -> Work[list[DeadLetter]]:
+            decided: list[DeadLetter] = yield self._log.impatiently(steps)
+            for each in noting.noted:
+                if (ticket := ticket_of(each)) is not None:
+                    with context(correlation_id=each.correlation_id, causation_id=each.id_text, actor=actor):
+                        yield from undoing.handing_in(ticket)
+            return decided
+
+        return Carrier(self._log, "deciding", asynchronous=False).directly(work)
 
     def edit(self, subscription: str, id: str, data: str, *, actor: str, reason: str) -> DeadLetter:
         """Deliver a parked event with other contents (JSON), to this subscription only, and retry it now.

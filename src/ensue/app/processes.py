@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from ensue.app.declaring import Declarations
+from ensue.app.processing import undoing_of
 from ensue.app.recording import Recording
 from ensue.drawing import Map
 from ensue.errors import UnknownName
@@ -54,13 +55,16 @@ class Processes:
     def cancel(self, process: str, key: str, *, actor: str, reason: str, compensate: bool = False) -> tuple[str, ...]:
         """End a running process, in one transaction with an entry in the audit table; nothing moves it any more.
 
-        With `compensate`, what undoes its steps is recorded, the last first; the wire types of that are returned.
-        Raises `UnknownName` if no such process runs.
+        With `compensate`, what undoes its steps is recorded, the last first, each command when the one before it is
+        done, and then it is cancelled; the wire types of that are returned. Without, one that is compensating gives up
+        the rest. Raises `UnknownName` if no such process runs.
         """
-        record = self._recording.app_record
+        undoing = undoing_of(self._log, self._declarations, self._recording.app_record)
 
         def work() -> Work[tuple[str, ...]]:
-            return cancelling(self._log, process, key, actor=actor, reason=reason, compensate=compensate, record=record)
+            return cancelling(
+                self._log, process, key, actor=actor, reason=reason, compensate=compensate, undoing=undoing
+            )
 
         with context(actor=actor):
             return Carrier(self._log, process, asynchronous=False).directly(work)

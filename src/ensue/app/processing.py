@@ -10,7 +10,7 @@ from ensue.app.declaring import Declarations, Declaring, Handler, Options
 from ensue.errors import DeclarationError, DuplicateName
 from ensue.events import Command, Event
 from ensue.handlers import Function, Reacting, name_of
-from ensue.handlers.processes import Keys, Process, ProcessManager, Surroundings, managing, recorded_by
+from ensue.handlers.processes import Keys, Process, ProcessManager, Surroundings, Undoing, managing, recorded_by
 from ensue.handlers.projections import listen
 from ensue.handlers.timers import Schedule, Ticking, Timer, drop_timers, firing, set_timers, setting, ticking
 from ensue.log import AsyncConnection, Log, Steps, SyncConnection
@@ -58,7 +58,8 @@ class Processing(Declaring):
                     f"command {type.__qualname__} has two handlers, {other!r} and {label!r}: a command is carried out "
                     "once, by one of them; what several want to know is an event"
                 )
-            self._subscribe("handle", function, function, (type,), label, options)
+            undoing = undoing_of(self._log, self.declarations, self._recording.app_record)
+            self._subscribe("handle", function, function, (type,), label, options, undoing=undoing)
             return function
 
         return declare
@@ -185,6 +186,11 @@ def surroundings(log: Log, declarations: Declarations, record: Callable[..., Any
         is_handled=lambda command: declarations.handler_of(command) is not None,
         check_timer=declarations.guards.check_timer,
     )
+
+
+def undoing_of(log: Log, declarations: Declarations, record: Callable[..., Any]) -> Undoing:
+    """Return who takes in that a command which compensates is done."""
+    return Undoing(log, record, lambda command: declarations.handler_of(command) is not None)
 
 
 def chores(log: Log, declarations: Declarations) -> list[Chore]:

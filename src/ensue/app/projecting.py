@@ -23,7 +23,7 @@ from ensue.handlers.projections import (
     Tables,
     listen,
     live_build,
-    set_up_sql,
+    set_up_of,
     table_names,
 )
 from ensue.handlers.projections.classes import Projection as ProjectionClass
@@ -66,8 +66,9 @@ class ProjectionOptions(TypedDict, total=False):
     version: int
     """Grows with every change of what it makes of the events (1): then it is built anew beside the one that is live."""
     set_up: SetUp
-    """Makes the tables, where they are not there yet: SQL, or SQLAlchemy's metadata. Tables of `ensue.tables` need
-    none; others come from your migrations without it."""
+    """Makes the tables, where they are not there yet: SQL, SQLAlchemy's metadata, or a function, which is given what
+    the projection's function gets, and is sync or async likewise. Tables of `ensue.tables` need none; others come from
+    your migrations without it."""
     clear: Clear
     """Removes the rows of a key, given the key and the connection: what `ensue replay --key` and `--since` need."""
     transaction: Callable[[], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]] | None
@@ -166,7 +167,7 @@ class Projections(Declares):
         clear: Clear = getattr(projection, "clear", None)
         options: ProjectionOptions = {
             "version": cls.version,
-            "set_up": cls.set_up,
+            "set_up": getattr(projection, "set_up"),  # noqa: B009 pyright would bind it
             "clear": clear,
             "transaction": getattr(cls, "transaction"),  # noqa: B009 pyright would bind it
             "batch": cls.batch,
@@ -186,7 +187,7 @@ class Projections(Declares):
     ) -> None:
         limit = options.get("timeout", 60.0)
         tables = table_names(given)
-        set_up = set_up_sql(options.get("set_up"), given, postgres=isinstance(self._log.dialect, Postgres))
+        set_up = set_up_of(options.get("set_up"), given, postgres=isinstance(self._log.dialect, Postgres))
         made = Projection(
             name=name,
             version=options.get("version", 1),

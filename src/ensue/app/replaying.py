@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from ensue.app.building import carried, carrier_of
+from ensue.app.calling_again import asking, call_again
 from ensue.app.declaring import Declarations
 from ensue.errors import DeclarationError, ProjectionError, UnknownName
+from ensue.handlers.carrying import Work
 from ensue.handlers.projections import (
     Build,
     NotThere,
@@ -32,7 +35,7 @@ from ensue.handlers.projections import (
     switch,
 )
 from ensue.log import Log, Steps
-from ensue.subscriptions import Cursors, Delivery, Outcome, Subscription, Worker, register, seconds
+from ensue.subscriptions import Cursors, Subscription, Worker, register, seconds
 
 Progress = Callable[[int, int], None]
 """Is told how much is done, and of how much."""
@@ -155,25 +158,26 @@ class Replays:
         """
         declared = self._projection(projection)
 
-        def make() -> Steps[Build]:
-            there = yield from all_builds(self._log, projection)
+        def make() -> Work[Build]:
+            there = yield all_builds(self._log, projection)
             live = next((each for each in there if each.state == "live"), None)
             if live is None:
                 raise ProjectionError(f"projection {projection!r} has never been built: ensue migrate makes its tables")
-            begun = [each for each in there if each.state == "building" and each.version == declared.version]
+            begun: list[Build] = [
+                each for each in there if each.state == "building" and each.version == declared.version
+            ]
             if begun:
                 return begun[-1]
             build = yield from create_build(self._log, declared, by_hand=True, copied=copied)
             cursor = self._declarations.cursor(self._log, build, partitions=partitions)
-            yield from register(self._log, (yield from self._only(cursor)))
+            yield register(self._log, (yield self._only(cursor)))
             if copied:
-                yield from copy(self._log, live, build)
+                yield copy(self._log, live, build)
             if actor:
-                yield from _audit(self._log, build.cursor, "replay into a shadow", actor, reason)
+                yield _audit(self._log, build.cursor, "replay into a shadow", actor, reason)
             return build
 
-        build: Build = self._change(make())
-        return build
+        return carried(carrier_of(self._log, declared), make)
 
     def _only(self, cursor: Subscription) -> Steps[Cursors]:
         """Return a cursor as all that this process works on; what else there is stays with others."""
@@ -359,7 +363,7 @@ class Replays:
         since: int,
         until: int | None = None,
         types: Collection[str] = (),
-        key: str | None = None,
+        keys: Collection[str] = (),
         actor: str,
         reason: str,
         progress: Progress | None = None,
@@ -368,49 +372,27 @@ class Replays:
 
         Each is called with the idempotency key that it had the first time. What fails is parked, as a dead letter of
         `<subscription>:again`; broken off and begun again with the same arguments, it goes on. Returns how many events
-        were delivered by this process. Raises `UnknownName` if no such subscription is declared.
+        were delivered by this process. Raises `UnknownName` if no such subscription is declared, and `DeclarationError`
+        if one with other arguments is not done.
         """
         declared = self._declarations.current().get(subscription)
-        if declared is None or declared.handle is None:
-            raise UnknownName(f"no reaction {subscription!r} is declared here that can be called again")
-        horizon: int = await self._log.own.run_async(self._log.horizon())
-        goal = horizon if until is None else min(until, horizon)
-        wanted = tuple(each for each in declared.types if not types or each in types)
-        called, handle = 0, declared.handle
-
-        async def deliver(delivery: Delivery) -> Outcome | None:
-            nonlocal called
-            if delivery.position > goal or (key is not None and delivery.recorded.key != key):
-                return None
-            called += 1
-            return await handle(replace(delivery, subscription=subscription))
-
-        cursor = replace(declared, name=f"{subscription}:again", types=wanted, handle=deliver, start=since + 1)
-
-        async def done() -> bool:
-            rows = await self._log.own.run_async(_reached(self._log, cursor.name))
-            if progress is not None and rows:
-                progress(max(0, min(rows[0][0], goal) - since), goal - since)
-            return bool(rows) and rows[0][0] >= goal
-
-        await self._audit(subscription, f"replay with effects from {since} to {goal}", actor, reason)
-        await self._work(cursor, done, 5.0)
-        await self._change_async(_forget(self._log, cursor.name))
-        return called
+        if declared is None:
+            known = ", ".join(self._declarations.subscriptions) or "none"
+            raise UnknownName(f"no subscription {subscription!r} is declared here; there are: {known}")
+        if unknown := set(types).difference(declared.types):
+            raise UnknownName(f"{subscription!r} gets no {', '.join(sorted(unknown))}")
+        return await call_again(
+            self._log,
+            declared,
+            asking(since, until, types, keys),
+            partial(self._work, lease=5.0),
+            actor=actor,
+            reason=reason,
+            progress=progress,
+        )
 
     async def _audit(self, name: str, action: str, actor: str, reason: str) -> None:
         await self._change_async(_audit(self._log, name, action, actor, reason))
-
-
-def _reached(log: Log, name: str) -> Steps[Any]:
-    return (yield log.dialect.sql["slowest_partition"](subscription=name))
-
-
-def _forget(log: Log, name: str) -> Steps[None]:
-    """Remove the cursor of a replay that is done, unless something of it is parked."""
-    rows = yield log.dialect.sql["reach_of"](subscription=name)
-    if rows and not rows[0][2]:
-        yield log.dialect.sql["delete_subscription"](name=name)
 
 
 def _audit(log: Log, name: str, action: str, actor: str, reason: str) -> Steps[None]:

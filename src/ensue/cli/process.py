@@ -14,6 +14,7 @@ from ensue.cli.output import (
     BAD,
     DIM,
     GOOD,
+    WARN,
     ago,
     coloured_json,
     confirm,
@@ -43,12 +44,13 @@ class Status(StrEnum):
     """Where a process can stand."""
 
     RUNNING = "running"
+    COMPENSATING = "compensating"
     DONE = "done"
     COMPENSATED = "compensated"
     CANCELLED = "cancelled"
 
 
-_STYLES = {"done": GOOD, "compensated": BAD, "cancelled": DIM}
+_STYLES = {"compensating": WARN, "done": GOOD, "compensated": BAD, "cancelled": DIM}
 
 
 @process.callback()
@@ -108,11 +110,12 @@ def show(name: Name, key: Key, app: AppOption = None, json: JsonOption = False) 
         )
         return
     _show(found)
-    if found.process.status == "running":
+    if found.process.status in ("running", "compensating"):
         say()
         say("what you can do", DIM)
-        say(f"  {target.command('process', 'cancel', name, key)}   (end it here)")
-        if found.process.undo:
+        rest = "end it here" if found.process.status == "running" else "give up what is still to be undone"
+        say(f"  {target.command('process', 'cancel', name, key)}   ({rest})")
+        if found.process.undo and found.process.status == "running":
             say(f"  {target.command('process', 'cancel', name, key, '--compensate')}   (and undo what it has done)")
 
 
@@ -126,7 +129,7 @@ def _show(found: ProcessShown) -> None:
             "outcome": seen.outcome,
             "started": f"{moment(seen.started_at)}, {ago(seen.started_at)} ago",
             "moved": f"{moment(seen.moved_at)}, {ago(seen.moved_at)} ago",
-            "to be undone": ", ".join(seen.undo) or None,
+            "to be undone": _undone(seen),
         }
     )
     say()
@@ -139,6 +142,13 @@ def _show(found: ProcessShown) -> None:
         say()
         say("its timers", DIM)
         put(table(("name", "due at", "event"), [(each.name, moment(each.due_at), each.type) for each in found.timers]))
+
+
+def _undone(seen: ProcessSeen) -> str | None:
+    if seen.status == "compensating":
+        first, *rest = seen.undo
+        return ", then ".join((f"{first} (its handler is to be done first)", *rest) if rest else (first,))
+    return ", ".join(seen.undo) if seen.undo and seen.status == "running" else None
 
 
 def _step(step: StepSeen) -> tuple[str | int, ...]:
@@ -162,7 +172,7 @@ def cancel(
     name: Name,
     key: Key,
     compensate: Annotated[
-        bool, typer.Option("--compensate", help="Record what undoes its steps, the last first.")
+        bool, typer.Option("--compensate", help="Also undo its steps, the last first, one after the other.")
     ] = False,
     app: AppOption = None,
     reason: ReasonOption = "",
@@ -170,18 +180,22 @@ def cancel(
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """End a running process where it stands: its timers go, and no event moves it any more. It asks first."""
+    """End a running process where it stands: its timers go, and no event moves it any more. It asks first.
+
+    With --compensate, what undoes its steps is recorded, the last first: each command when the one before it is done.
+    Without it, a process that is compensating gives up what is still to be undone.
+    """
     target = find_log(app)
     seen = target.app.processes.show(name, key).process
-    if seen.status != "running":
+    if seen.status not in ("running", "compensating"):
         raise UnknownName(f"process {name!r} of {key!r} is {seen.status} already: there is nothing to cancel")
-    what = f", and record {', '.join(seen.undo) or 'nothing: it has nothing to undo'}" if compensate else ""
+    what = f", and record {', then '.join(seen.undo) or 'nothing: it has nothing to undo'}" if compensate else ""
     confirm(f"Cancel {name} of {key} after {count(seen.steps, 'step')}{what}?", yes=yes)
     recorded = target.app.processes.cancel(name, key, actor=actor or os_user(), reason=reason, compensate=compensate)
     if json:
         print_json({"process": name, "key": key, "recorded": recorded})
         return
-    say(f"{name} of {key} is cancelled{'; recorded: ' + ', '.join(recorded) if recorded else ''}")
+    say(f"{name} of {key} is cancelled{'; undone by ' + ', then '.join(recorded) if recorded else ''}")
 
 
 @process.command(short_help="Draw a process.")

@@ -344,7 +344,7 @@ class CancelProcess(Given, frozen=True, kw_only=True):
     process: Name
     key: Name
     compensate: bool = False
-    """Also record what undoes its steps, the last first."""
+    """Also undo its steps, the last first, one after the other."""
     reason: NeededWhy
 
 
@@ -370,7 +370,7 @@ def cancel_process(given: CancelProcess, visit: Visit) -> Outcome:
     recorded = visit.app.processes.cancel(
         given.process, given.key, actor=visit.visitor.name, reason=given.reason, compensate=given.compensate
     )
-    undone = f" Recorded: {', '.join(recorded)}." if recorded else ""
+    undone = f" Undone by: {', then '.join(recorded)}." if recorded else ""
     return Outcome(told=f"{given.process} of {given.key} is cancelled.{undone}")
 
 

@@ -49,6 +49,25 @@ Work: TypeAlias = Generator["Steps[Any] | Do | Each", Any, T]
 """What is done in the transaction; an error of a step is raised inside it."""
 
 
+def as_steps(work: Work[T]) -> Steps[T]:
+    """Return work that calls no function of the user's as one operation, in whatever transaction is open."""
+    advance: Callable[[Any], Any] = work.send
+    value: Any = None
+    try:
+        while True:
+            step = advance(value)
+            assert not isinstance(step, (Do, Each)), step.label  # noqa: S101 whoever makes such work carries it
+            steps: Steps[Any] = step
+            try:
+                value = yield from steps
+                advance = work.send
+            except Exception as error:  # noqa: BLE001 raised inside the work, which says what it means
+                value, advance = error, work.throw
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
 class Carrier:
     """Opens transactions for one declared function, and carries work out in them."""
 
@@ -63,7 +82,7 @@ class Carrier:
     ) -> None:
         self._log = log
         self._label = label
-        self._asynchronous = asynchronous
+        self.asynchronous = asynchronous
         self._transaction: MakeTransaction = transaction or (lambda: Transaction(log))
         self._pipelines = transaction is None and isinstance(log.dialect, Postgres)
         self._timeout = timeout
@@ -75,7 +94,7 @@ class Carrier:
         step or at the end. Raises `DeclarationError` if the transaction is sync and the function is not, or vice versa.
         """
         async with self._log.turns.turn():
-            if self._asynchronous:
+            if self.asynchronous:
                 return await self._carry_async(make, together)
             found: T = await in_thread(self.directly, make, together)
             return found

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar, overload
 from ensue.errors import DeclarationError, Permanent
 from ensue.events import Event, follow
 from ensue.handlers.functions import Function
+from ensue.handlers.processes import Undoing, ticket_of
 from ensue.handlers.timers import Asking, Setting
 from ensue.subscriptions import Backoff, Delivery, Done, Hold, Outcome, Park, Retry, Start, Subscription, seconds
 
@@ -38,8 +39,12 @@ def reaction(
     partitions: int = 1,
     timeout: float | timedelta | str | None = 60.0,
     timers: Asking | None = None,
+    undoing: Undoing | None = None,
 ) -> Subscription:
-    """Make a subscription of a function; raise `DeclarationError` for what cannot be one."""
+    """Make a subscription of a function; raise `DeclarationError` for what cannot be one.
+
+    With `undoing`, a command that compensates for a step of a process is done when it has been told so.
+    """
     label = name
     called = Function(function, label)
     try:
@@ -49,6 +54,9 @@ def reaction(
 
     async def handle(delivery: Delivery) -> Outcome | None:
         recorded = delivery.recorded
+        ticket = None if undoing is None or delivery.again else ticket_of(recorded)
+        if undoing is not None and ticket is not None and not await undoing.is_open(ticket):
+            return None
         events = recorded.events
         follow(recorded)
         answer: Outcome | None = None
@@ -66,6 +74,8 @@ def reaction(
                     return answer  # all of them again, each with its own idempotency key
         if timers is not None and asked:
             await timers.set(asked)
+        if undoing is not None and ticket is not None:
+            await undoing.hand_in(ticket)
         return answer
 
     return Subscription(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -124,6 +124,14 @@ class Filter:
     parked_since: datetime | None = None
     waiting_only: bool = True
     """Only those that wait for a person."""
+
+
+@dataclass(frozen=True)
+class Noting:
+    """Collects, of the events that are dropped, those that somebody has to know of."""
+
+    wants: Callable[[Recorded[Any]], bool]
+    noted: list[Recorded[Any]] = field(default_factory=list[Recorded[Any]])
 
 
 class AuditEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -316,7 +324,9 @@ def _queue(log: Log, letter: DeadLetter) -> Steps[Selection | None]:
     return Selection(after=letter.position, until=reached, types=tuple(_names(types)), key=letter.key)
 
 
-def _all_waiting(log: Log, letter: DeadLetter) -> Steps[tuple[list[str], int]]:
+def _all_waiting(
+    log: Log, letter: DeadLetter, noting: Noting | None, noted: list[Recorded[Any]]
+) -> Steps[tuple[list[str], int]]:
     """Return the ids of all that queue behind a parked event, and the position up to which that was looked for."""
     ids: list[str] = []
     queue = yield from _queue(log, letter)
@@ -325,6 +335,7 @@ def _all_waiting(log: Log, letter: DeadLetter) -> Steps[tuple[list[str], int]]:
     after = letter.position
     while rows := (yield from log.read(replace(queue, after=after), _PAGE)):
         ids.extend(each.id_text for each in rows)
+        noted += [each for each in rows if noting is not None and noting.wants(each)]
         after = rows[-1].position
     return ids, max(letter.position, queue.until or 0)
 
@@ -340,6 +351,7 @@ def decide(
     progress: Progress | None = None,
     limit: int = ALL,
     behind: tuple[int, str] = (0, ""),
+    noting: Noting | None = None,
 ) -> Steps[list[DeadLetter]]:
     """Say what happens next with every parked event that matches; return them in the log's order.
 
@@ -358,9 +370,13 @@ def decide(
         if progress is not None:
             progress(number, len(letters))
         dropped = [letter.id] if decision in ("skip", "discard") else []
+        noted: list[Recorded[Any]] = []
         until = None
+        if noting is not None and dropped:
+            rows = yield from log.read(Selection(after=letter.position - 1, until=letter.position), 1)
+            noted += [each for each in rows if noting.wants(each)]
         if decision == "discard":
-            queue, until = yield from _all_waiting(log, letter)
+            queue, until = yield from _all_waiting(log, letter, noting, noted)
             dropped += queue
         taken = yield sql["decide"](
             subscription=letter.subscription,
@@ -372,6 +388,8 @@ def decide(
         )
         if taken:  # otherwise it has moved on meanwhile
             decided.append(letter)
+            if noting is not None:
+                noting.noted.extend(noted)
             detail = msgspec.json.encode({"position": letter.position, "dropped": dropped}).decode()
             yield from _audit(log, letter, decision, actor, reason, detail)
     return decided

@@ -151,6 +151,8 @@ class Delivery:
     """1 the first time; counts every later try."""
     part: int = 1
     """Counts the events that an upcaster has made of one; 1 for all others."""
+    again: bool = False
+    """`ensue replay --with-effects` has asked for it."""
     _ask: Callable[[Delivery, When, Event], None] | None = field(default=None, repr=False, compare=False)
 
     @property

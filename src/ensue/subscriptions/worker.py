@@ -54,6 +54,7 @@ class Worker:
         lease: float,
         grace: float,
         chores: Sequence[Chore] = (),
+        prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.id = worker_id()
         self.vanished: list[str] = []
@@ -64,6 +65,8 @@ class Worker:
         self._lease = lease
         self._grace = grace
         self._chores = chores
+        self._prepare = prepare
+        """Makes in the log what the worker cannot make itself, before it registers."""
         self._state, self._reading, self._tailing = (station(log, lease) for _ in range(3))
         waker = PostgresWaker(log, self._tailing) if isinstance(self._tailing, PostgresStation) else SqliteWaker(log)
         self._waker = waker
@@ -140,6 +143,8 @@ class Worker:
             raise NotMigrated(
                 f"the log in {self._log.place.schema!r} lacks the migrations {', '.join(missing)}: run `ensue migrate`"
             )
+        if self._prepare is not None:
+            await self._prepare()
         self.vanished = await self._state.do(self._log.transaction(self._register()))
         for name in self.vanished:
             logger.warning(

@@ -17,6 +17,7 @@ from ensue.handlers.processes import ProcessShown, Status
 _ROWS = 50
 STATUSES: Mapping[str, Status] = {
     "running": "running",
+    "compensating": "compensating",
     "done": "done",
     "compensated": "compensated",
     "cancelled": "cancelled",

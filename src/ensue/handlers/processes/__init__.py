@@ -8,6 +8,7 @@ from ensue.handlers.processes.looking import ProcessSeen, ProcessShown, StepSeen
 from ensue.handlers.processes.process import Process
 from ensue.handlers.processes.stepping import moves, starts
 from ensue.handlers.processes.tracing import recorded_by
+from ensue.handlers.processes.undoing import Undoing, ticket_of
 
 __all__ = [
     "Keys",
@@ -18,6 +19,7 @@ __all__ = [
     "Status",
     "StepSeen",
     "Surroundings",
+    "Undoing",
     "begun",
     "cancelling",
     "diagram",
@@ -27,4 +29,5 @@ __all__ = [
     "recorded_by",
     "shown",
     "starts",
+    "ticket_of",
 ]

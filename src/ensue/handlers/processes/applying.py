@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,11 @@ from ensue.errors import (
 )
 from ensue.events import Command, Event, Recorded, follow
 from ensue.events.personal import is_personal
-from ensue.handlers.carrying import Carrier, Do, Work
+from ensue.handlers.carrying import Carrier, Work
 from ensue.handlers.processes.declared import ProcessManager
 from ensue.handlers.processes.keeping import Changes, Moved, Run, Undo, concealing, lock, owner_of, reveal, seen, text
 from ensue.handlers.processes.process import Doing, Process, begin, keep, load, stored_as, take
+from ensue.handlers.processes.undoing import Recording, check_handled, next_to_undo, want
 from ensue.handlers.projections.quiet import quiet
 from ensue.handlers.timers import Alarm, setting
 from ensue.log import Log, Steps, passes
@@ -132,7 +133,7 @@ class Managing:
 
     # --- one event
 
-    def _move(self, arrived: _Arrived, runs: dict[str, Run], changes: Changes) -> Generator[Steps[Any] | Do, Any, None]:
+    def _move(self, arrived: _Arrived, runs: dict[str, Run], changes: Changes) -> Work[None]:
         run = runs.get(arrived.key)
         if run is not None and changes.is_late(run, arrived.id):
             return
@@ -144,10 +145,10 @@ class Managing:
             run = Run(key=arrived.key, version=type(process).__version__, timers={}, late=[], undo=[], is_new=True)
             runs[run.key] = run
         with _blaming(arrived.index):
-            messages = self._step(process, arrived, run, changes)
-        if messages:
+            recordings = self._step(process, arrived, run, changes)
+        for each in recordings:
             try:
-                yield Do(lambda via: self._around.record(*messages, via=via), nullcontext, self._manager.name)
+                yield each.by(self._around.record, self._manager.name)
             except Exception as error:
                 if passes(error):
                     raise
@@ -161,7 +162,7 @@ class Managing:
 
     def _go_on(self, arrived: _Arrived, run: Run) -> Process | None:
         """Return the process, if it runs and the event moves it in the version that it began with."""
-        if run.status != "running":
+        if not run.moves:
             return None
         version = self._manager.versions.get(run.version)
         if version is None:
@@ -177,7 +178,7 @@ class Managing:
         step = version.cls.__steps__.get(type(arrived.event))
         return load(version.cls, run.key, run.state) if step is not None and step.how == "moves" else None
 
-    def _step(self, process: Process, arrived: _Arrived, run: Run, changes: Changes) -> list[Event]:
+    def _step(self, process: Process, arrived: _Arrived, run: Run, changes: Changes) -> list[Recording]:
         """Let the process decide, and note what it asks for; return what is to be recorded."""
         recorded = arrived.recorded
         follow(recorded)
@@ -198,13 +199,11 @@ class Managing:
         doing = take(process)
         for name in [name for name, id in run.timers.items() if id == arrived.id]:
             del run.timers[name]  # it has fired, and this is its event
-        messages = self._messages(doing, run)
         self._set_timers(doing, run, changes)
         if doing.outcome is not None:
-            run.status = "compensated" if run.compensated else "done"
-            run.outcome = doing.outcome
-            for name in tuple(run.timers):
-                changes.drop_timer(run, name)
+            self._end(doing.outcome, doing, run, changes)
+        recordings = self._recordings(doing, run)
+        told = _told(doing, [each for recording in recordings for each in recording.events])
         changes.note(
             run,
             Moved(
@@ -212,28 +211,35 @@ class Managing:
                 event_id=arrived.id,
                 number=run.steps,
                 type=type(arrived.event).__type__,
-                did=text(_told(doing, messages)),
+                did=text(told),
             ),
         )
-        return messages
+        return recordings
 
-    def _messages(self, doing: Doing, run: Run) -> list[Event]:
+    def _end(self, outcome: str, doing: Doing, run: Run, changes: Changes) -> None:
+        run.outcome = outcome
+        if run.compensated or doing.compensates_at is not None:
+            run.ending = "compensated"
+        else:
+            run.status = "done"
+        for name in tuple(run.timers):
+            changes.drop_timer(run, name)
+
+    def _recordings(self, doing: Doing, run: Run) -> list[Recording]:
+        """Return what is recorded now; of what compensates, the first command at most."""
         new = [Undo(type(each).__type__, _raw(each)) for each in doing.undo]
         for undo in new:
             if is_personal(undo.type):
                 concealing(self._manager.name, run.key, undo.type, bytes(undo.data))
         run.undo += new
-        messages, at = list(doing.messages), doing.compensates_at
-        if at is not None:
-            messages[at:at] = [each.event for each in reversed(run.undo)]
-            run.undo, run.compensated = [], True
-        for each in (*messages, *doing.undo):
-            if isinstance(each, Command) and not self._around.is_handled(type(each)):
-                raise Permanent(
-                    f"process {self._manager.name!r} of {run.key!r} sends {type(each).__qualname__}, which has no "
-                    "handler: give it one with @app.handle(…)"
-                )
-        return messages
+        check_handled(self._manager.name, run.key, (*doing.messages, *doing.undo), self._around.is_handled)
+        at = len(doing.messages)
+        if doing.compensates_at is not None:
+            at = doing.compensates_at
+            want(run)
+        before, after = Recording(tuple(doing.messages[:at])), Recording(tuple(doing.messages[at:]))
+        undoing = next_to_undo(self._manager.name, run, self._around.is_handled) if run.compensated else ()
+        return [each for each in (before, *undoing, after) if each.events]
 
     def _set_timers(self, doing: Doing, run: Run, changes: Changes) -> None:
         for name in doing.cancelled:
@@ -248,7 +254,7 @@ def _raw(event: Event) -> msgspec.Raw:
 
 
 def _told(doing: Doing, messages: Sequence[Event]) -> dict[str, Any]:
-    """Return what a step did, for those who look at it later."""
+    """Return what a step did, for those who look at it later; of what compensates, it has recorded the first."""
     told = {
         "recorded": [type(each).__type__ for each in messages],
         "timers": [name for _, _, name in doing.timers],

@@ -12,21 +12,27 @@ from ensue.events import Event, event_class
 from ensue.events.personal import declared, holds_tokens, is_personal, personal_members
 from ensue.handlers.processes.process import stored_as
 from ensue.handlers.timers import Setting, drop_timers, set_timers
-from ensue.keys import Concealing
+from ensue.keys import Concealing, Ring
 from ensue.log import Log, Steps
 
 _encode = msgspec.json.Encoder().encode
 _timers = msgspec.json.Decoder(dict[str, str]).decode
 _late = msgspec.json.Decoder(list[str]).decode
 
-Status = Literal["running", "done", "compensated", "cancelled"]
+Status = Literal["running", "compensating", "done", "compensated", "cancelled"]
+"""`compensating`: it has ended, and what undoes its steps is under way."""
+Ending = Literal["compensated", "cancelled"]
 
 
-class Undo(msgspec.Struct, frozen=True):
+class Undo(msgspec.Struct, frozen=True, omit_defaults=True):
     """What compensates for something that was done."""
 
     type: str
     data: msgspec.Raw
+    wanted: bool = False
+    """It is to be recorded when its turn comes."""
+    sent: str | None = None
+    """By which its handler says that it is done: it has been recorded, and those before it wait for that."""
 
     @property
     def event(self) -> Event:
@@ -35,7 +41,7 @@ class Undo(msgspec.Struct, frozen=True):
         return found
 
 
-_undo = msgspec.json.Decoder(list[Undo]).decode
+undo_in = msgspec.json.Decoder(list[Undo]).decode
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -44,6 +50,8 @@ class Run(msgspec.Struct, kw_only=True):
     key: str
     version: int
     status: Status = "running"
+    ending: Ending | None = None
+    """It has ended, and will have this status when what it undoes is done."""
     outcome: str | None = None
     state: str = "{}"
     timers: dict[str, str]
@@ -56,11 +64,17 @@ class Run(msgspec.Struct, kw_only=True):
     is_new: bool = False
 
     @property
+    def moves(self) -> bool:
+        """Whether events still move it."""
+        return self.status == "running" and self.ending is None
+
+    @property
     def row(self) -> dict[str, Any]:
         return {
             "key": self.key,
             "version": self.version,
             "status": self.status,
+            "ending": self.ending,
             "outcome": self.outcome,
             "state": self.state,
             "timers": text(self.timers),
@@ -150,7 +164,7 @@ class Changes:
         if self._dropped:
             in_time = yield from drop_timers(self._log, self._dropped)
             for place, (run, id) in self._dropped.items():
-                if place not in in_time and run.status == "running":
+                if place not in in_time and run.moves:
                     run.late.append(id)
         if self._settings:
             yield from set_timers(self._log, tuple(self._settings.values()))
@@ -185,17 +199,17 @@ def concealing(process: str, key: str, what: str, data: bytes) -> Concealing:
     return Concealing(fields, what, what, owner_of(process, key), data, owner=key)
 
 
-def conceal(log: Log, process: str, run: Run) -> Steps[None]:
+def conceal(log: Log, process: str, run: Run, *, undo_only: bool = False) -> Steps[None]:
     """Encrypt what is personal in a process that is about to be stored; of who is forgotten, nothing is stored."""
     personal, named = log.personal, stored_as(process)
-    if is_personal(named):
+    if is_personal(named) and not undo_only:
         secret = concealing(process, run.key, named, run.state.encode())
         run.state = (yield from personal.conceal_one(secret, masking=True)).decode()
     for number, each in enumerate(run.undo):
         if is_personal(each.type):
             secret = concealing(process, run.key, each.type, bytes(each.data))
             data = yield from personal.conceal_one(secret, masking=True)
-            run.undo[number] = Undo(each.type, msgspec.Raw(data))
+            run.undo[number] = msgspec.structs.replace(each, data=msgspec.Raw(data))
 
 
 def reveal(log: Log, process: str, runs: Iterable[Run], *, undo_only: bool = False) -> Steps[None]:
@@ -217,25 +231,27 @@ def reveal(log: Log, process: str, runs: Iterable[Run], *, undo_only: bool = Fal
             place = owner_of(process, run.key)
             if not undo_only:
                 run.state = ring.open(stored_as(process), place, run.state).data
-            run.undo = [
-                Undo(each.type, msgspec.Raw(ring.open(each.type, place, str(each.data, "utf-8")).data.encode()))
-                for each in run.undo
-            ]
+            run.undo = [msgspec.structs.replace(each, data=_opened(ring, each, place)) for each in run.undo]
     except Exception as error:
         raise DatabaseUnavailable(f"process {process!r}: what is personal in it cannot be read: {error}") from error
 
 
+def _opened(ring: Ring, undo: Undo, place: str) -> msgspec.Raw:
+    return msgspec.Raw(ring.open(undo.type, place, str(undo.data, "utf-8")).data.encode())
+
+
 def _run(row: Sequence[Any]) -> Run:
-    key, version, status, outcome, state, timers, late, undo, compensated, steps = row
+    key, version, status, ending, outcome, state, timers, late, undo, compensated, steps = row
     return Run(
         key=key,
         version=version,
         status=status,
+        ending=ending,
         outcome=outcome,
         state=state,
         timers=_timers(timers),
         late=_late(late),
-        undo=_undo(undo),
+        undo=undo_in(undo),
         compensated=bool(compensated),
         steps=steps,
     )

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from ensue.errors import UnknownName
-from ensue.events import Event
-from ensue.handlers.carrying import Do, Work
-from ensue.handlers.processes.keeping import Run, Status, Undo, lock, owner_of, reveal, text
+from ensue.handlers.carrying import Work
+from ensue.handlers.processes.keeping import Run, Status, Undo, lock, owner_of, reveal, text, undo_in
 from ensue.handlers.processes.process import stored_as
+from ensue.handlers.processes.undoing import Undoing, next_to_undo, save, want
 from ensue.handlers.timers import Timer, drop_timers, timers_of
 from ensue.keys import Ring
 from ensue.log import Log, Steps, iso
 
 _END = datetime(9999, 1, 1, tzinfo=UTC)
-_undo = msgspec.json.Decoder(list[Undo]).decode
 
 
 class ProcessSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +33,8 @@ class ProcessSeen(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     """As JSON."""
     undo: tuple[str, ...]
-    """Wire types of what compensates for what it has done so far, the last first."""
+    """Wire types of what compensates for what it has done so far, the last first: that is what is still to be undone.
+    While it is compensating, the first of them is with its handler."""
     steps: int
     """How many events have moved it."""
     started_at: datetime
@@ -79,9 +78,12 @@ def begun(
 ) -> Steps[list[ProcessSeen]]:
     """Return processes of a name and a status, those that began last first, before a (moment, key)."""
     moment, key = before or (_END, "")
-    rows = yield log.dialect.sql["processes_begun"](
-        process=process, status=status, before=iso(moment), behind=key, limit=limit
-    )
+    place = {"process": process, "before": iso(moment), "behind": key, "limit": limit}
+    sql = log.dialect.sql
+    if status == "compensating":
+        rows = yield sql["processes_compensating"](**place)
+    else:
+        rows = yield sql["processes_begun"](status=status, **place)
     ring = yield from log.personal.ring([row[_STATE] for row in rows] if log.personal.vault.used else [])
     return [_seen(row, ring) for row in rows]
 
@@ -95,7 +97,7 @@ def _seen(row: Sequence[Any], ring: Ring) -> ProcessSeen:
         status=status,
         outcome=outcome,
         state=ring.show(stored_as(process), owner_of(process, key), state),
-        undo=tuple(each.type for each in reversed(_undo(undo))),
+        undo=tuple(each.type for each in reversed(undo_in(undo))),
         steps=steps,
         started_at=datetime.fromisoformat(started),
         moved_at=datetime.fromisoformat(moved),
@@ -125,11 +127,12 @@ def shown(log: Log, process: str, key: str) -> Steps[ProcessShown]:
 
 
 def cancelling(
-    log: Log, process: str, key: str, *, actor: str, reason: str, compensate: bool, record: Callable[..., Any]
+    log: Log, process: str, key: str, *, actor: str, reason: str, compensate: bool, undoing: Undoing
 ) -> Work[tuple[str, ...]]:
     """End a running process: its timers go, and, if that is wanted, what undoes its steps is recorded, the last first.
 
-    Return the wire types of what was recorded. Raises `UnknownName` if no such process runs.
+    Return the wire types of that; each command is recorded when the one before it is done. Without it, of a process
+    that undoes its steps already, the rest is given up. Raises `UnknownName` if no such process runs.
     """
     runs = yield log.impatiently(lock(log, process, [key]))
     run = runs.get(key)
@@ -137,25 +140,27 @@ def cancelling(
         raise _unknown(process, key)
     if run.status != "running":
         raise UnknownName(f"process {process!r} of {key!r} is {run.status} already: there is nothing to cancel")
+    yield drop_timers(log, [(owner_of(process, key), name) for name in run.timers])
+    run.outcome, run.timers, run.late = reason or f"cancelled by {actor}", {}, []
+    recorded: tuple[str, ...] = ()
     if compensate:
         yield reveal(log, process, [run], undo_only=True)
-    messages: list[Event] = [each.event for each in reversed(run.undo)] if compensate else []
-    if messages:
-        yield Do(lambda via: record(*messages, via=via), nullcontext, process)
-    yield drop_timers(log, [(owner_of(process, key), name) for name in run.timers])
-    run.status, run.outcome, run.timers, run.late = "cancelled", reason or f"cancelled by {actor}", {}, []
-    if compensate:
-        run.undo, run.compensated = [], True
-    recorded = tuple(type(each).__type__ for each in messages)
+        want(run)
+        run.ending = "cancelled"
+        recorded = tuple(each.type for each in reversed(run.undo))
+        for each in next_to_undo(process, run, undoing.is_handled):
+            yield each.by(undoing.record, process)
+    else:
+        run.status, run.ending = "cancelled", None
+        run.undo = [Undo(each.type, each.data) for each in run.undo]
+    yield save(log, process, run, revealed=compensate)
     detail = text({"compensated": compensate, "recorded": recorded})
-    yield _end(log, process, run, actor, reason, detail)
+    yield _audit(log, process, run, actor, reason, detail)
     return recorded
 
 
-def _end(log: Log, process: str, run: Run, actor: str, reason: str, detail: str) -> Steps[None]:
-    sql = log.dialect.sql
-    yield sql["update_processes"](process=process, rows=text([run.row]))
-    yield sql["insert_audit"](
+def _audit(log: Log, process: str, run: Run, actor: str, reason: str, detail: str) -> Steps[None]:
+    yield log.dialect.sql["insert_audit"](
         actor=actor,
         action="cancel process",
         subscription=process,

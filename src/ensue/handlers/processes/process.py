@@ -12,9 +12,10 @@ import msgspec
 
 from ensue.errors import DeclarationError, EventDefinitionError, Permanent
 from ensue.events import Command, Event, SourcedEvent, new_id
+from ensue.events.methods import Marked
 from ensue.events.personal import PersonalField, personal_fields, register
 from ensue.events.plain import from_plain, to_plain
-from ensue.handlers.processes.stepping import Step, collect
+from ensue.handlers.processes.stepping import steps
 from ensue.subscriptions import When
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,99}")
@@ -51,7 +52,7 @@ class Process:
 
     __process__: ClassVar[str]
     __version__: ClassVar[int]
-    __steps__: ClassVar[dict[type[Event], Step]] = {}
+    __steps__: ClassVar[dict[type[Event], Marked]] = {}
     __state__: ClassVar[type[msgspec.Struct]]
     __personal__: ClassVar[tuple[PersonalField, ...]] = ()
 
@@ -71,7 +72,7 @@ class Process:
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             raise DeclarationError(f"process {cls.__qualname__}: version={version!r}: 1, 2, …")
         cls.__process__, cls.__version__ = label, version
-        cls.__steps__ = {**cls.__steps__, **collect(cls)}
+        cls.__steps__ = {**cls.__steps__, **steps.collect(cls)}
         cls.__state__ = _state(cls)
         cls.__personal__ = _personal(cls, subject)
         register(stored_as(label), cls.__personal__, today=True)
@@ -122,7 +123,10 @@ class Process:
         self._ensue_doing.undo += (message, *more)
 
     def compensate(self) -> None:
-        """Record what the steps have said by `undo`, the last first; it is then forgotten."""
+        """Undo what the steps have said by `undo`, the last first: each command when the one before it is done.
+
+        It goes on after this step, and after `end` too. What the step sends besides does not wait for it.
+        """
         if self._ensue_doing.compensates_at is None:
             self._ensue_doing.compensates_at = len(self._ensue_doing.messages)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ensue.events import Event
+from ensue.events.methods import Marked, is_event_class
 from ensue.handlers.processes.process import Process
-from ensue.handlers.processes.stepping import Step
 
 _WORDS = frozenset(("send", "record", "after", "cancel", "undo", "compensate", "end"))
 
@@ -23,7 +23,7 @@ _WORDS = frozenset(("send", "record", "after", "cancel", "undo", "compensate", "
 class Traced:
     """What one method does."""
 
-    step: Step
+    step: Marked
     takes: tuple[type[Event], ...]
     records: tuple[type[Event], ...]
     """What it sends and records."""
@@ -38,7 +38,7 @@ class Traced:
 def trace(cls: type[Process]) -> tuple[Traced, ...]:
     """Return what the steps of a process may do, in the order of their declaration."""
     grouped: dict[int, list[type[Event]]] = {}
-    steps: dict[int, Step] = {}
+    steps: dict[int, Marked] = {}
     for event, step in cls.__steps__.items():
         grouped.setdefault(id(step), []).append(event)
         steps[id(step)] = step
@@ -56,7 +56,7 @@ def recorded_by(cls: type[Process]) -> tuple[type[Event], ...]:
     )
 
 
-def _trace(step: Step, takes: tuple[type[Event], ...]) -> Traced:
+def _trace(step: Marked, takes: tuple[type[Event], ...]) -> Traced:
     names = _names(step)
     calls = list(_calls(step))
     timers: list[tuple[str, type[Event]]] = []
@@ -75,7 +75,7 @@ def _trace(step: Step, takes: tuple[type[Event], ...]) -> Traced:
     )
 
 
-def _calls(step: Step) -> Iterator[tuple[str, ast.Call]]:
+def _calls(step: Marked) -> Iterator[tuple[str, ast.Call]]:
     """Yield what a method calls on its first parameter, in the order in which it is written."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(step.function)))
@@ -98,7 +98,7 @@ def _calls(step: Step) -> Iterator[tuple[str, ast.Call]]:
             yield node.func.attr, node
 
 
-def _names(step: Step) -> Mapping[str, Any]:
+def _names(step: Marked) -> Mapping[str, Any]:
     closure = inspect.getclosurevars(step.function)
     return {**step.around, **closure.globals, **closure.nonlocals}
 
@@ -113,7 +113,7 @@ def _events(call: ast.Call, names: Mapping[str, Any]) -> Iterator[type[Event]]:
         for node in ast.walk(argument):
             if isinstance(node, ast.Call):
                 found = _resolve(node.func, names)
-                if isinstance(found, type) and issubclass(found, Event) and hasattr(found, "__type__"):
+                if is_event_class(found):
                     yield found
 
 

@@ -8,11 +8,12 @@ from ensue.handlers.projections.builds import (
     create_build,
     cursor_of,
     first_build,
+    lacking,
     live_build,
     refuse_if_pruned,
     resolve,
 )
-from ensue.handlers.projections.projection import Clear, Projection, SetUp, Tables, set_up_sql, table_names
+from ensue.handlers.projections.projection import Clear, Projection, SetUp, Tables, set_up_of, table_names
 from ensue.handlers.projections.quiet import listen
 from ensue.handlers.projections.repairing import Repair, keys_of
 from ensue.handlers.projections.switching import (
@@ -49,6 +50,7 @@ __all__ = [
     "create_build",
     "cursor_of",
     "first_build",
+    "lacking",
     "listen",
     "live_build",
     "resolve",
@@ -57,5 +59,5 @@ __all__ = [
     "table_names",
     "tables_of",
     "SetUp",
-    "set_up_sql",
+    "set_up_of",
 ]

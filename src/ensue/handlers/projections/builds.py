@@ -11,10 +11,12 @@ from typing import Literal
 
 import msgspec
 
-from ensue.errors import DeclarationError, ProjectionError, UnknownName
+from ensue.errors import ProjectionError, UnknownName
 from ensue.events import stored_types
+from ensue.handlers.carrying import Work, as_steps
 from ensue.handlers.projections.projection import Projection
-from ensue.handlers.projections.tables import Tables, tables_of
+from ensue.handlers.projections.setting_up import make_aside, make_live
+from ensue.handlers.projections.tables import tables_of
 from ensue.log import Call, Log, Steps
 
 State = Literal["live", "building", "kept"]
@@ -103,7 +105,8 @@ def live_build(log: Log, projection: str) -> Steps[Build]:
 def resolve(log: Log, projections: Iterable[Projection], *, create: bool) -> Steps[Resolved]:
     """Find the build of each projection on which code of its version works; with `create`, make it if there is none.
 
-    Of several with its version the live one, else the newest; but none that is built by hand.
+    Of several with its version the live one, else the newest; but none that is built by hand. None is made if a
+    function of the user's makes the tables: see `lacking`.
     """
     found: dict[str, list[Build]] = {}
     for each in (yield from all_builds(log)):
@@ -120,42 +123,78 @@ def resolve(log: Log, projections: Iterable[Projection], *, create: bool) -> Ste
         mine.sort(key=lambda each: (each.state == "live", each.number))
         if mine:
             build = mine[-1]
-        elif create:
-            build = yield from create_build(log, projection, by_hand=False)
+        elif create and not callable(projection.set_up):
+            build = yield from as_steps(create_build(log, projection, by_hand=False))
         else:
+            others.update(each.cursor for each in there)
             continue
         chosen.append(build)
         others.update(each.cursor for each in there if each is not build)
     return Resolved(chosen, frozenset(others))
 
 
-def create_build(log: Log, projection: Projection, *, by_hand: bool, copied: bool = False) -> Steps[Build]:
+def create_build(log: Log, projection: Projection, *, by_hand: bool, copied: bool = False) -> Work[Build]:
     """Make the tables of a new build, and note it; the first is live at once."""
-    tables = tables_of(log)
-    yield Call(log.dialect.sql["lock_projections"])
-    there = yield from all_builds(log, projection.name)  # somebody may have been faster
+    yield _locked(log)
+    there: list[Build] = yield all_builds(log, projection.name)  # somebody may have been faster
     fitting = [each for each in there if each.version == projection.version and not each.by_hand]
     if fitting and not by_hand:
         return fitting[-1]
     live = next((each for each in there if each.state == "live"), None)
     if live is not None and not copied:
-        yield from refuse_if_pruned(log, projection)
-    number = max((each.number for each in there), default=0) + 1
-    home = live.home if live is not None else (yield from tables.home())
+        yield refuse_if_pruned(log, projection)
+    number = yield _next_number(log, projection.name)
     if live is None:
-        yield from _set_up(tables, projection)
+        home = yield tables_of(log).home()
+        yield from make_live(log, projection)
     else:
-        yield from tables.make_aside(projection.name, number, projection.tables, projection.set_up, home)
-    yield log.dialect.sql["insert_build"](
+        home = live.home
+        yield from make_aside(log, projection, number, home)
+    build = Build(
         projection=projection.name,
         number=number,
         version=projection.version,
         state="live" if live is None else "building",
-        by_hand=int(by_hand),
-        tables=_json(projection.tables).decode(),
+        by_hand=by_hand,
+        tables=projection.tables,
         home=home,
+        created_at="",
+        live_since=None,
     )
-    return next(each for each in (yield from all_builds(log, projection.name)) if each.number == number)
+    yield _inserted(log, build)
+    there = yield all_builds(log, projection.name)
+    return next(each for each in there if each.number == number)
+
+
+def _locked(log: Log) -> Steps[None]:
+    yield from log.begin()
+    yield Call(log.dialect.sql["lock_projections"])
+
+
+def _next_number(log: Log, projection: str) -> Steps[int]:
+    return int((yield log.dialect.sql["next_build"](projection=projection))[0][0])
+
+
+def _inserted(log: Log, build: Build) -> Steps[None]:
+    yield log.dialect.sql["insert_build"](
+        projection=build.projection,
+        number=build.number,
+        version=build.version,
+        state=build.state,
+        by_hand=int(build.by_hand),
+        tables=_json(build.tables).decode(),
+        home=build.home,
+    )
+
+
+def lacking(log: Log, projections: Iterable[Projection]) -> Steps[list[Projection]]:
+    """Return the projections that have no build yet of those whose tables a function makes: `resolve` makes none."""
+    called = [each for each in projections if callable(each.set_up)]
+    if not called:
+        return []
+    found = yield from resolve(log, called, create=False)
+    there = {each.projection for each in found.builds}
+    return [each for each in called if each.name not in there]
 
 
 def refuse_if_pruned(log: Log, projection: Projection) -> Steps[None]:
@@ -168,20 +207,3 @@ def refuse_if_pruned(log: Log, projection: Projection) -> Steps[None]:
             f"{', '.join(types)} have been pruned (ensue prune --dry-run shows when), and what is left does not make "
             "its tables"
         )
-
-
-def _set_up(tables: Tables, projection: Projection) -> Steps[None]:
-    missing: list[str] = []
-    for each in projection.tables:
-        if not (yield from tables.exists(each)):
-            missing.append(each)  # noqa: PERF401 yields
-    if missing and projection.set_up is None:
-        raise DeclarationError(
-            f"projection {projection.name!r}: there is no table {', '.join(missing)}: make it with your migrations, or "
-            "say how with set_up='create table …'"
-        )
-    if missing:
-        yield from tables.make(projection.set_up)
-        for each in projection.tables:
-            if not (yield from tables.exists(each)):
-                raise DeclarationError(f"projection {projection.name!r}: its set_up does not make the table {each!r}")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import timedelta
 from functools import partial
-from types import UnionType
-from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 from ensue.errors import DeclarationError
 from ensue.events import Event, Recorded
-from ensue.handlers.projections.projection import SetUp, Tables
+from ensue.events.methods import methods
+from ensue.handlers.projections.projection import Schema, Tables
 from ensue.log import is_awaited
 from ensue.subscriptions import Backoff
 
@@ -23,8 +23,12 @@ Answer = TypeVar("Answer")
 
 Applier = Callable[..., Any]
 
-_declared: dict[tuple[str, str], dict[int, tuple[Applier, Mapping[str, Any]]]] = {}
-"""By module and class, and by line: methods may all be called `_`, and a class body may run twice."""
+_methods = methods(
+    "a Projection",
+    "apply",
+    "def _(self, event: SomethingHappened, connection: …) -> None",
+    parameters=(3, 4),
+)
 
 
 @overload
@@ -42,14 +46,7 @@ def applies(function: Callable[..., Any], /) -> Callable[..., Any]:
     do, `_` for all of them too. Raises `DeclarationError`, here or when the class is made, for a parameter that is no
     event.
     """
-    owner = function.__qualname__.rpartition(".")[0]
-    if not owner or owner.endswith("<locals>"):
-        raise DeclarationError(f"@applies {function.__qualname__}: it belongs on a method of a Projection")
-    body = inspect.currentframe()
-    outside = body.f_back.f_back if body is not None and body.f_back is not None else None
-    around = {} if outside is None else outside.f_locals  # where the class stands
-    lines = _declared.setdefault((function.__module__, owner), {})
-    lines[function.__code__.co_firstlineno] = (function, around)
+    _methods.mark("applies", function)
     return function
 
 
@@ -69,8 +66,9 @@ class Projection:
     """The name of its subscription: the class's name unless this pins another."""
     version: ClassVar[int] = 1
     """Grows with every change of what it makes of the events."""
-    set_up: ClassVar[SetUp] = None
-    """Makes the tables, where they are not there yet."""
+    set_up: ClassVar[str | Schema | Callable[..., object] | None] = None
+    """Makes the tables, where they are not there yet: SQL, SQLAlchemy's metadata, or a method that is given what the
+    others get as their connection."""
     transaction: ClassVar[Callable[[], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]] | None] = None
     """Opens a transaction of yours on the log's database, such as `sessionmaker.begin`, and lends what methods get."""
     batch: ClassVar[int] = 500
@@ -82,7 +80,10 @@ class Projection:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls.__appliers__ = {**cls.__appliers__, **_collect(cls)}
+        cls.__appliers__ = {
+            **cls.__appliers__,
+            **{event: marked.function for event, marked in _methods.collect(cls).items()},
+        }
         if len({is_awaited(each) for each in cls.__appliers__.values()}) > 1:
             raise DeclarationError(
                 f"{cls.__qualname__}: some of its methods are async and some are not: one transaction "
@@ -107,42 +108,5 @@ def as_function(projection: Projection) -> Callable[[Any, Any, Any], Any]:
     return apply_async if is_awaited(next(iter(appliers.values()))) else apply
 
 
-def _collect(owner: type) -> dict[type[Event], Applier]:
-    """Return the methods that were declared in a class body, by event."""
-    found: dict[type[Event], Applier] = {}
-    for function, around in _declared.pop((owner.__module__, owner.__qualname__), {}).values():
-        for event in _events(function, around):
-            if event in found:
-                raise DeclarationError(f"{owner.__qualname__}: two methods apply {event.__qualname__}")
-            found[event] = function
-    return found
-
-
 def _takes(function: Applier) -> int:
     return len(inspect.signature(function).parameters)
-
-
-def _events(function: Applier, around: Mapping[str, Any]) -> Iterator[type[Event]]:
-    where = f"@applies {function.__qualname__}"
-    parameters = list(inspect.signature(function).parameters.values())
-    if len(parameters) not in (3, 4) or parameters[1].annotation is inspect.Parameter.empty:
-        raise DeclarationError(f"{where}: write it as def _(self, event: SomethingHappened, connection: …) -> None")
-    hint: Any = parameters[1].annotation
-    if isinstance(hint, str):
-        try:
-            hint = eval(hint, getattr(function, "__globals__", {}), dict(around))  # noqa: S307 the user's own annotation
-        except NameError as error:
-            raise DeclarationError(f"{where}: {error}: define or import the event before the projection") from error
-    events: list[Any] = [*get_args(hint)] if get_origin(hint) in (Union, UnionType) else [hint]
-    for event in events:
-        if not _is_event(event):
-            raise DeclarationError(f"{where}: {_name(event)} is not an event class")
-        yield event
-
-
-def _is_event(thing: object) -> bool:
-    return isinstance(thing, type) and issubclass(thing, Event) and hasattr(thing, "__type__")
-
-
-def _name(thing: object) -> str:
-    return str(getattr(thing, "__qualname__", thing))

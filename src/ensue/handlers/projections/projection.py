@@ -11,6 +11,7 @@ from ensue.errors import DeclarationError
 from ensue.events import Event, Recorded
 from ensue.handlers.carrying import MakeTransaction
 from ensue.handlers.functions import Function
+from ensue.log import is_awaited
 from ensue.subscriptions import Backoff
 from ensue.tables import Table
 
@@ -18,6 +19,10 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
 Clear = Callable[[str, Any], object] | None
 """Removes the rows of a key, given the key and the connection."""
+
+
+MakeTables = Callable[[Any], object]
+"""Makes tables, given the connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +36,8 @@ class Projection:
     function: Function
     """Called with the event, the connection, and how the log holds the event."""
     tables: tuple[str, ...]
-    set_up: str | None
-    """SQL that makes the tables."""
+    set_up: str | MakeTables | None
+    """Makes the tables: SQL, or a function of the connection."""
     clear: Clear
     transaction: MakeTransaction | None
     batch: int
@@ -54,8 +59,14 @@ class Projection:
                     f"{where}: table {table!r}: a plain name of at most 40 characters, without a schema: the search "
                     "path says where it is"
                 )
-        if self.set_up is not None and not self.set_up.strip():
-            raise DeclarationError(f"{where}: set_up is empty; leave it out if the tables come from elsewhere")
+        if isinstance(self.set_up, str):
+            if not self.set_up.strip():
+                raise DeclarationError(f"{where}: set_up is empty; leave it out if the tables come from elsewhere")
+        elif self.set_up is not None and is_awaited(self.set_up) != self.function.is_async:
+            how = ("async", "sync") if self.function.is_async else ("sync", "async")
+            raise DeclarationError(
+                f"{where}: it is {how[0]}, and its set_up is {how[1]}: they get the same kind of connection"
+            )
 
     def call(self, item: tuple[Event, Recorded[Any]], via: object) -> Any:
         """Call the function with an event, the connection, and how the log holds the event if it asks for that."""
@@ -76,8 +87,9 @@ class Schema(Protocol):
     def sorted_tables(self) -> Sequence[Any]: ...
 
 
-SetUp = str | Schema | None
-"""What makes tables: SQL, or SQLAlchemy's metadata; None: nothing, or what tables with typed rows say themselves."""
+SetUp = str | Schema | MakeTables | None
+"""What makes tables: SQL, SQLAlchemy's metadata, or a function of the connection, sync or async as the projection is;
+None: nothing, or what tables with typed rows say themselves."""
 
 
 def table_names(tables: Tables) -> tuple[str, ...]:
@@ -85,9 +97,11 @@ def table_names(tables: Tables) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_table_name(each) for each in _several(tables)))
 
 
-def set_up_sql(set_up: SetUp, tables: Tables, *, postgres: bool) -> str | None:
-    """Return the SQL that makes tables; None if they come from elsewhere."""
+def set_up_of(set_up: SetUp, tables: Tables, *, postgres: bool) -> str | MakeTables | None:
+    """Return the SQL or the function that makes tables; None if they come from elsewhere."""
     if isinstance(set_up, str):
+        return set_up
+    if callable(set_up):
         return set_up
     if set_up is not None:
         return _sql_of(set_up, frozenset(table_names(tables)), postgres=postgres)

@@ -162,6 +162,7 @@ def drop(log: Log, projection: str, number: int, *, actor: str, reason: str) -> 
     yield from tables_of(log).drop_aside(build)
     yield sql["delete_subscription"](name=build.cursor)
     yield sql["delete_build"](projection=projection, number=number)
+    yield sql["note_dropped"](projection=projection, number=number)
     yield from _audit(log, build.cursor, f"drop build {number}", actor, reason)
 
 

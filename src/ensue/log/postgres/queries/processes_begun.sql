@@ -2,5 +2,6 @@
 select process, key, version, status, outcome, state::text, undo::text, steps, ensue.iso(started_at),
     ensue.iso(moved_at)
 from ensue.processes
-where process = :process and status = :status and (started_at, key) < (cast(cast(:before as text) as timestamptz), cast(:behind as text))
+where process = :process and status = :status and ending is null
+    and (started_at, key) < (cast(cast(:before as text) as timestamptz), cast(:behind as text))
 order by started_at desc, key desc limit :limit
