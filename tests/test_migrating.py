@@ -63,6 +63,7 @@ MIGRATIONS = [
     "0007_seals",
     "0008_personal_keys",
     "0009_looking",
+    "0012_marks",
 ]
 
 

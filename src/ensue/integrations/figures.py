@@ -21,7 +21,7 @@ from ensue.integrations.instruments import (
     WORKERS,
     Instrument,
 )
-from ensue.integrations.standing import standings_of, state_of
+from ensue.app.seeing import standings_of, state_of
 from ensue.subscriptions.operating import Standing
 
 _HEARD_OF = 60.0

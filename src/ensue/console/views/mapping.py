@@ -25,7 +25,7 @@ def map(visit: Visit) -> Page:
     declared = visit.app.map()
     marked = mark(declared, stored, beat)
     types = {each.type for each in declared.events}
-    known = {each.subscription for each in beat.seen if each.state != "vanished"}
+    known = {each.subscription for each in beat.facts.seen if each.state != "vanished"}
     return Page(
         "map.html",
         {
@@ -35,7 +35,7 @@ def map(visit: Visit) -> Page:
             else None,
             "never": sorted(types.difference(stored)),
             "undeclared": sorted(builtins.set(stored).difference(types)),
-            "vanished": [each.subscription for each in beat.seen if each.subscription not in known],
+            "vanished": [each.subscription for each in beat.facts.seen if each.subscription not in known],
             "rates": sorted(beat.types.items(), key=lambda each: -each[1]),
             "brokers": _brokers(visit),
         },
@@ -46,7 +46,7 @@ def mark(declared: Map, stored: list[str], beat: Beat) -> Map:
     """Put what really flows on a map."""
     there = builtins.set(stored)
     passed: Mapping[str, float] = {name: each.handled for name, each in beat.rates.items()}
-    states = {each.subscription: each.state for each in beat.seen}
+    states = {each.subscription: each.state for each in beat.facts.seen}
     events = [_event(each, there, beat.types) for each in declared.events]
     known = {each.type for each in declared.events}
     events += [
