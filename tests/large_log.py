@@ -50,8 +50,8 @@ select 'order/o-' || n, 'payment', now() + n * interval '1 s', json_build_object
 """
 
 MARKS = """
-insert into {schema}.marks (subscription, first_slot, seconds, place, last_slot, checkpoint, moved_at, moved_by)
-select s.name, 0, r, n, 65535, n * 10 + r, now() - n * interval '10 s', 'worker-1'
+insert into {schema}.marks (subscription, first_slot, seconds, place, turn, last_slot, checkpoint, moved_at, moved_by)
+select s.name, 0, r, n, n, 65535, n * 10 + r, now() - n * interval '10 s', 'worker-1'
 from {schema}.subscriptions s, unnest(array[10, 300, 7200]) r, generate_series(0, 359) n
 """
 SETTLED = """

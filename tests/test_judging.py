@@ -54,8 +54,7 @@ def record(app: App) -> None:
 def greet(app: App, worker: str) -> None:
     execute(
         app,
-        "insert into ensue.workers (id, host, pid, subscriptions) "
-        f"values ('{worker}', 'host', 1, '[\"other\"]')",
+        f"insert into ensue.workers (id, host, pid, subscriptions) values ('{worker}', 'host', 1, '[\"other\"]')",
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 from ensue.app.app import App
 from ensue.app.seeing import Seen, look, state_of
 from ensue.app.telling import ago, count, line, span, until
+from ensue.subscriptions import Subscription
 from ensue.subscriptions.operating import ALL, Holder, Standing
 
 PATIENCE = 60.0
@@ -90,22 +91,26 @@ def _declarations(app: App, facts: Facts) -> Iterator[Problem]:
     for seen in facts.seen:
         if seen.state == "not registered":
             types = set(declared[seen.subscription].types) if seen.subscription in declared else set[str]()
-            yield _new(seen.subscription, [name for name, old in vanished.items() if types.intersection(old.types)])
-        elif seen.standing is not None and (known := declared.get(seen.subscription)) is not None:
-            if set(known.types) != set(seen.standing.types):
-                name = seen.subscription
-                what = f"{name} wants other types in the code than in the log"
-                yield Problem(check="subscriptions", level="note", what=what, cure="migrate", subscription=name)
+            heirs = [name for name, old in vanished.items() if types.intersection(old.types)]
+            yield _new(seen.subscription, heirs)
+        elif seen.standing is not None and _wants_others(declared.get(seen.subscription), seen.standing):
+            name = seen.subscription
+            what = f"{name} wants other types in the code than in the log"
+            yield Problem(check="subscriptions", level="note", what=what, cure="migrate", subscription=name)
     for name, standing in vanished.items():
         yield Problem(
             check="subscriptions",
             level="note",
-            what=f"{name} has vanished: the log knows it, the application declares it no more; {_waits(standing.behind)} "
-            "for it",
+            what=f"{name} has vanished: the log knows it, the application declares it no more; "
+            f"{_waits(standing.behind)} for it",
             advice="declare it again, or if it is gone for good, retire it",
             cure="retire",
             subscription=name,
         )
+
+
+def _wants_others(known: Subscription | None, standing: Standing) -> bool:
+    return known is not None and set(known.types) != set(standing.types)
 
 
 def _new(name: str, heirs: list[str]) -> Problem:
@@ -115,8 +120,8 @@ def _new(name: str, heirs: list[str]) -> Problem:
     return Problem(
         check="subscriptions",
         level="wrong",
-        what=f"subscription {name} is new where {', '.join(heirs)} vanished: no worker starts like this, since a rename would lose "
-        "events or deliver them again",
+        what=f"subscription {name} is new where {', '.join(heirs)} vanished: no worker starts like this, since a "
+        "rename would lose events or deliver them again",
         advice=f"if it was renamed, keep its name in the code: name={heirs[0]!r}; if {heirs[0]} is gone for good, "
         "retire it",
         cure="retire",
@@ -188,8 +193,8 @@ def _stuck(standing: Standing, waits: str) -> Iterator[Problem]:
             yield Problem(
                 check="progress",
                 level="wrong",
-                what=f"{standing.subscription} has not moved for {ago(each.moved_at)}, and {waits}: a handler hangs, or "
-                f"takes very long (worker {each.owner})",
+                what=f"{standing.subscription} has not moved for {ago(each.moved_at)}, and {waits}: a handler hangs, "
+                f"or takes very long (worker {each.owner})",
                 advice="look at its log; give the handler a timeout=; restart that worker: others go on where it was",
                 subscription=standing.subscription,
             )
@@ -197,10 +202,11 @@ def _stuck(standing: Standing, waits: str) -> Iterator[Problem]:
 
 def _held(standing: Standing, waits: str, limit: float) -> Iterator[Problem]:
     if (held := standing.held) is not None:
+        waiting = f", and {waits}" if standing.behind else ""
         yield Problem(
             check="held",
             level="wrong" if _longer(held.since, limit) else "note",
-            what=f"{standing.subscription} has been held for {ago(held.since)}{f', and {waits}' if standing.behind else ''}",
+            what=f"{standing.subscription} has been held for {ago(held.since)}{waiting}",
             because=line(held.reason)[:200],
             advice=f"bring back what it needs; then it goes on by itself (next try: {until(held.again_at)})",
             subscription=standing.subscription,
@@ -236,8 +242,8 @@ def _holders(holders: list[Holder], limit: float) -> Iterator[Problem]:
         yield Problem(
             check="horizon",
             level="wrong" if each.seconds >= limit or each.pid is None else "note",
-            what=f"a transaction that has recorded is open for {span(each.seconds)} ({by}, {each.state}): nothing behind "
-            f"position {each.position:,} can be delivered before it ends",
+            what=f"a transaction that has recorded is open for {span(each.seconds)} ({by}, {each.state}): nothing "
+            f"behind position {each.position:,} can be delivered before it ends",
             because=line(each.query)[:80],
             advice="list prepared transactions: select * from pg_prepared_xacts; then: rollback prepared '<gid>'"
             if each.pid is None

@@ -17,6 +17,7 @@ from ensue.cli.output import (
     DIM,
     GOOD,
     WARN,
+    Cell,
     ago,
     coloured_json,
     count,
@@ -169,7 +170,7 @@ def _show_passages(target: Target, recorded: Recorded[Any], passages: list[Passa
     if not passages:
         say(f"No subscription wants {recorded.type}.")
         return
-    rows = [[each.subscription, _state(each), _why(each, recorded)] for each in passages]
+    rows: list[list[Cell]] = [[each.subscription, _state(each), _why(each, recorded)] for each in passages]
     put(table(["subscription", "state", "~"], rows))
     if any(each.state == "parked" and each.next_step == "wait" for each in passages):
         say(f"What to do with it: {target.command('dead', 'show', str(recorded.position))}", DIM)

@@ -49,7 +49,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     how: str
     """`aggregate`, `entity`, `translate`, `downcast`, `relay`, `receive`, `inbox`, `on`, `handle`, `process` or
-    `within`; `publishes` or `reads` where services are drawn, `step` where a process is; `broker` or `service` beside one."""
+    `within`; `publishes` or `reads` where services are drawn, `step` where a process is; `broker` or `service` beside
+    one."""
     module: str | None
     takes: tuple[str, ...] = ()
     """Wire types of the events that it is called with."""

@@ -110,9 +110,8 @@ def _is_unready(problem: Problem) -> bool:
 def _lagging(standing: Standing, limit: float) -> Iterator[str]:
     if standing.seconds_behind > limit and not standing.paused:
         held = f", held: {standing.held.reason}" if standing.held is not None else ""
-        yield (
-            f"{standing.subscription} is {count(standing.behind, 'event')} and {span(standing.seconds_behind)} behind{held}"
-        )
+        behind = f"{count(standing.behind, 'event')} and {span(standing.seconds_behind)} behind"
+        yield f"{standing.subscription} is {behind}{held}"
 
 
 def _facts(standing: Standing) -> dict[str, Any]:

@@ -30,7 +30,8 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     checkpoint: int | None
     """The first checkpoint behind it that is known; None: it had failed, or queued, and was written down by itself."""
     failures: int = 0
-    """Attempts that had failed, since a person last said retry; of an event that queued: those of the first of its key."""
+    """Attempts that had failed, since a person last said retry; of an event that queued, those of the first of its
+    key."""
     parked_at: datetime | None = None
     given_up: bool = False
     """It was skipped or discarded."""

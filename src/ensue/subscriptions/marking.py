@@ -12,7 +12,7 @@ from ensue.log import Log, Steps
 
 EVERY = 10.0
 """Seconds between two marks."""
-_RINGS = msgspec.json.encode([(10, 360), (300, 288), (7200, 360)]).decode()
+RINGS = msgspec.json.encode([(10, 360), (300, 288), (7200, 360)]).decode()
 """Every ten seconds of an hour, every five minutes of a day, every two hours of a month."""
 _DAYS = 30
 """For so long is kept what became of events that had failed."""
@@ -20,5 +20,5 @@ _DAYS = 30
 
 def mark(log: Log, worker: str) -> Steps[None]:
     """Mark where the partitions of a worker stand, in the open transaction, and forget what is a month old."""
-    yield log.dialect.sql["mark"](worker=worker, rings=_RINGS)
+    yield log.dialect.sql["mark"](worker=worker, rings=RINGS)
     yield log.dialect.sql["forget_settled"](days=_DAYS)

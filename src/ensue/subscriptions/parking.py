@@ -141,7 +141,7 @@ def _save(
 def move(log: Log, parked: Sequence[Parked], unparked: Sequence[Unparked]) -> Steps[None]:
     """Park keys and let keys go on, in the open transaction, and write down what is done of those that were parked."""
     sql = log.dialect.sql
-    if settled := [each.settled for each in (*parked, *unparked)]:
+    if settled := [*(each.settled for each in parked), *(each.settled for each in unparked)]:
         yield sql["settle"](rows=_json(settled).decode(), goes_on=GOES_ON)
     if parked:
         yield sql["park"](rows=_json(parked).decode())

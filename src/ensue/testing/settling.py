@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ensue.app import App
+from ensue.app.seeing import standings_of, state_of
 from ensue.errors import DeclarationError
 from ensue.events import Event, Recorded
 from ensue.handlers.timers.firing import next_due
 from ensue.handlers.timers.schedules import missed
-from ensue.app.seeing import standings_of, state_of
 from ensue.subscriptions.operating import Filter
 
 _LOOK_EVERY = 0.01

@@ -8,6 +8,7 @@ create table ensue.marks (
     first_slot   integer not null,
     seconds      integer not null,                   -- from one place of the ring to the next
     place        integer not null,
+    turn         bigint not null,                     -- it grows whenever the ring comes to another place
     last_slot    integer not null,
     checkpoint   bigint not null,
     moved_at     timestamptz not null,

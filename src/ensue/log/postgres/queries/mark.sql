@@ -1,8 +1,8 @@
 -- Mark where the checkpoints of a worker's partitions stand: in rings (an array of [seconds from place to place, places]),
 -- whose oldest place is written anew. What has not moved since is not marked again.
-insert into ensue.marks (subscription, first_slot, seconds, place, last_slot, checkpoint, moved_at, moved_by)
-select p.subscription, p.first_slot, r.seconds, cast(extract(epoch from clock_timestamp()) as bigint) / r.seconds % r.places,
-    p.last_slot, p.checkpoint, p.moved_at, p.moved_by
+insert into ensue.marks (subscription, first_slot, seconds, place, turn, last_slot, checkpoint, moved_at, moved_by)
+select p.subscription, p.first_slot, r.seconds, cast(floor(extract(epoch from clock_timestamp())) as bigint) / r.seconds % r.places,
+    cast(floor(extract(epoch from clock_timestamp())) as bigint) / r.seconds, p.last_slot, p.checkpoint, p.moved_at, p.moved_by
 from ensue.partitions p
 cross join (
     select cast(value ->> 0 as integer) as seconds, cast(value ->> 1 as integer) as places
@@ -14,6 +14,6 @@ where p.owner = :worker and not exists (
         and m.seconds = r.seconds)
 order by p.subscription, p.first_slot, r.seconds
 on conflict (subscription, first_slot, seconds, place) do update
-set last_slot = excluded.last_slot, checkpoint = excluded.checkpoint, moved_at = excluded.moved_at,
-    moved_by = excluded.moved_by
-where marks.moved_at < clock_timestamp() - make_interval(secs => marks.seconds)
+set turn = excluded.turn, last_slot = excluded.last_slot, checkpoint = excluded.checkpoint,
+    moved_at = excluded.moved_at, moved_by = excluded.moved_by
+where marks.turn < excluded.turn

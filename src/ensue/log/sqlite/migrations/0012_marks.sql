@@ -1,6 +1,7 @@
 -- When an event was handled, without a write for it: where the checkpoints stood in the past, and what became of those
 -- that had failed.
-alter table ensue_partitions add column moved_by text -- the worker that wrote the checkpoint last
+-- moved_by: the worker that wrote the checkpoint last
+alter table ensue_partitions add column moved_by text
 -- next
 -- Where a checkpoint stood: a few rings for each partition, in which the oldest place is written anew. It stays small.
 create table ensue_marks (
@@ -8,6 +9,7 @@ create table ensue_marks (
     first_slot   integer not null,
     seconds      integer not null,                   -- from one place of the ring to the next
     place        integer not null,
+    turn         integer not null,                    -- it grows whenever the ring comes to another place
     last_slot    integer not null,
     checkpoint   integer not null,
     moved_at     text not null,
