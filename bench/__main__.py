@@ -37,6 +37,7 @@ GROUPS = {
     "p": "personal",
     "q": "lake",
     "s": "sealing",
+    "t": "console",
 }
 
 

@@ -16,7 +16,7 @@ from bench.report import Report
 from bench.stores import pair
 
 
-@pytest.mark.parametrize("groups", ["a,b", "c,d,e", "f", "g,h", "i", "j,k", "l", "n", "p", "q", "s"])
+@pytest.mark.parametrize("groups", ["a,b", "c,d,e", "f", "g,h", "i", "j,k", "l", "n", "p", "q", "s", "t"])
 def test_measures_and_tidies_up(
     groups: str, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ensue.cli import findings
+from ensue.app import judging
 from tests.patience import until
 from tests.shop import Shop, open_shop
 
@@ -452,11 +452,11 @@ def test_doctor_on_a_dead_worker_s_lease_and_a_subscription_without_a_worker(sho
     done = shop("doctor", "--json").json["findings"]
     leases = [each for each in done if each["check"] == "leases"]
     assert "1 lease on mail ran out and nobody took over; host:1:dead" in leases[0]["what"]
-    assert "nobody works on 2 of 2 partitions of stock, and 1 event wait" in leases[1]["what"]
+    assert "nobody works on 2 of 2 partitions of stock, and 1 event waits" in leases[1]["what"]
 
 
 def test_doctor_on_a_handler_that_hangs(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(findings, "STUCK", 0.0)
+    monkeypatch.setattr(judging, "STUCK", 0.0)
     shop.good("migrate")
     shop.record("good")
     expire(shop, "mail", owner="host:1:slow", until="2100-01-01T00:00:00.000000Z")
@@ -470,7 +470,7 @@ def test_doctor_on_a_clock_that_is_wrong(shop: Shop, monkeypatch: pytest.MonkeyP
 
 
 def test_doctor_on_a_long_transaction(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(findings, "LONG_TRANSACTION", 0.0)
+    monkeypatch.setattr(judging, "PATIENCE", 0.0)
     monkeypatch.setattr("ensue.log.opening.BUSY_SECONDS", 0.1)
     shop.good("migrate")
     with shop.app.transaction() as connection:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ensue import App, Delivery, DomainEvent, Hold
-from ensue.cli import findings
+from ensue.app import judging
 from ensue.events import Recorded
 from ensue.log import Selection
 from ensue.subscriptions import Outcome, Subscription
@@ -75,10 +75,10 @@ def test_a_relay_whose_broker_is_down_is_seen_until_it_is_back(
     lines = [line.split() for line in shop.good("lag").out.splitlines()]
     assert ["relay", "held", "3"] in [line[:3] for line in lines]
     assert ["held", "since", "next", "try", "waits", "for"] in lines
-    monkeypatch.setattr(findings, "HELD", 3600.0)
+    monkeypatch.setattr(judging, "PATIENCE", 3600.0)
     found = [each for each in shop("doctor", "--json").json["findings"] if each["check"] == "held"]
     assert [each["level"] for each in found] == ["note"]
-    monkeypatch.setattr(findings, "HELD", 0.0)
+    monkeypatch.setattr(judging, "PATIENCE", 0.0)
     done = shop("doctor")
     assert done.code == 1
     assert "relay has been held for" in done.out
@@ -109,7 +109,7 @@ def test_a_receiver_whose_broker_is_down_is_seen_until_it_is_back(
     assert standing(shop, "inbox")["held"]["since"] == first["since"]
 
     assert "its broker cannot be reached" in shop.good("lag").out
-    monkeypatch.setattr(findings, "HELD", 0.0)
+    monkeypatch.setattr(judging, "PATIENCE", 0.0)
     done = shop("doctor")
     assert done.code == 1
     assert "inbox has been held for" in done.out

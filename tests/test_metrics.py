@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,9 @@ from ensue.brokers.memory import _all
 from ensue.integrations.instruments import ASKED, COUNTED, Instrument
 from ensue.integrations.opentelemetry import measure_with
 from ensue.integrations.prometheus import Metrics
+from tests.debian import program
 from tests.patience import until
+from tests.servers import NoServer, missing
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 
@@ -243,7 +244,25 @@ def expressions(thing: Any) -> Iterator[str]:
             yield from expressions(each)
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_promtool_takes_the_alerts() -> None:
-    subprocess.run(["promtool", "check", "rules", DEPLOY / "prometheus" / "alerts.yml"], check=True)
-    subprocess.run(["promtool", "test", "rules", DEPLOY / "prometheus" / "alerts_test.yml"], check=True)
+def test_promtool_takes_the_alerts_and_they_fire_when_they_should() -> None:
+    try:
+        promtool = program("promtool", "prometheus")
+    except NoServer as reason:
+        missing(reason)
+    for command in (("check", "alerts.yml"), ("test", "alerts_test.yml")):
+        done = subprocess.run(
+            [promtool, command[0], "rules", DEPLOY / "prometheus" / command[1]],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not() -> None:
+    alerts = re.findall(r"^ +- alert: (\w+)$", (DEPLOY / "prometheus" / "alerts.yml").read_text(), re.MULTILINE)
+    text = (DEPLOY / "prometheus" / "alerts_test.yml").read_text()
+    tried = re.findall(r"alertname: (\w+)\n( +exp_alerts:)?", text)
+    assert {name for name, fires in tried if fires} == set(alerts)
+    assert {name for name, fires in tried if not fires} == set(alerts)

@@ -10,6 +10,7 @@ import msgspec
 from ensue.errors import EnsueError
 from ensue.events import Recorded
 from ensue.subscriptions import seconds as duration
+from ensue.subscriptions.inspecting import Known
 
 
 def moment(at: datetime) -> str:
@@ -56,6 +57,18 @@ def read_moment(text: str) -> datetime | None:
 def count(number: int, one: str, many: str | None = None) -> str:
     """Return "1 event", "2 events"."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def when(known: Known, recorded_at: datetime) -> str:
+    """Say what is known of when an event was done."""
+    within = span((known.by - recorded_at).total_seconds())
+    said = f"by {moment(known.by)}, within {within} of its recording"
+    if known.checkpoint is not None:
+        return f"{said}: checkpoint {known.checkpoint:,}{f' of {known.worker}' if known.worker else ''}"
+    parked = f"set aside at {moment(known.parked_at)}" if known.parked_at is not None else "set aside"
+    failed = f", {count(known.failures, 'failed attempt')}" if known.failures else ""
+    ended = "given up" if known.given_up else "done"
+    return f"{said}: {parked}{failed}, {ended}{f' in {known.worker}' if known.worker else ''}"
 
 
 def line(text: str) -> str:

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import msgspec
 
-from ensue.cli.output import ago, count, is_outage, line, span, until
+from ensue.app.judging import CHECKS, Facts, Problem, facts_of, judge
+from ensue.cli.output import count, is_outage, line, span
 from ensue.cli.seal_findings import seal_findings
 from ensue.cli.target import Target, address
 from ensue.contracts import check_contracts
 from ensue.errors import ContractBroken, MasterKeyMissing, NotMigrated, UnusableContract
 from ensue.log import Sqlite
-from ensue.subscriptions.operating import Holder, Standing
 
-LONG_TRANSACTION = 10.0
-"""Seconds for which a transaction may hold back the horizon before it is worth a word; six times that is wrong."""
-STUCK = 300.0
-"""Seconds in which a checkpoint should have moved while events wait."""
-HELD = 60.0
-"""Seconds for which a subscription may be held before that is wrong: services restart."""
 SKEW = 2.0
 """Seconds by which this machine's clock may differ from the database's."""
 
@@ -60,16 +53,9 @@ def examine(target: Target) -> Iterator[Finding]:
     yield from _contracts(target)
     yield from _keys(target)
     yield from _clock(target)
-    standings = operations.standings()
-    workers = operations.alive()
-    yield from _declarations(target, standings)
-    yield from _workers(target, standings, workers)
-    yield from _leases(target, standings, workers)
-    yield from _progress(standings)
-    yield from _held(standings)
+    facts = facts_of(target.app)
+    yield from _judged(target, judge(target.app, facts), facts)
     yield from _windows(target)
-    yield from _holders(target)
-    yield from _dead_letters(target, standings)
     yield from _seal(target)
 
 
@@ -142,130 +128,45 @@ def _clock(target: Target) -> Iterator[Finding]:
     )
 
 
-def _declarations(target: Target, standings: list[Standing]) -> Iterator[Finding]:
-    declared = target.app.subscriptions
-    known = {each.subscription: each for each in standings}
-    missing = [each for each in declared.values() if each.name not in known]
-    vanished = [each for each in standings if not target.app.declarations.declares(each.subscription)]
-    for new in missing:
-        heirs = [each.subscription for each in vanished if set(each.types) & set(new.types)]
-        if heirs:
-            yield _wrong(
-                "subscriptions",
-                f"{new.name} is new where {', '.join(heirs)} vanished: no worker starts like this, "
-                "since a rename would lose events or deliver them again",
-                f"if it was renamed, keep its name in the code: name={heirs[0]!r}; "
-                f"if {heirs[0]} is gone for good: {target.command('retire', heirs[0])}",
-            )
-        else:
-            yield _wrong(
-                "subscriptions",
-                f"{new.name} was never registered: what is recorded now is not for it, unless it starts earlier",
-                target.command("migrate"),
-            )
-    for old in vanished:
-        yield Finding(
-            check="subscriptions",
-            level="note",
-            what=f"{old.subscription} has vanished: the log knows it, {target.spec} does not declare it; "
-            f"{count(old.behind, 'event')} wait for it",
-            mend=f"declare it again, or if it is gone for good: {target.command('retire', old.subscription)}",
-        )
-    for standing in standings:
-        if standing.subscription in declared and set(declared[standing.subscription].types) != set(standing.types):
-            yield Finding(
-                check="subscriptions",
-                level="note",
-                what=f"{standing.subscription} wants other types in the code than in the log",
-                mend=target.command("migrate"),
-            )
-        if standing.paused:
-            yield Finding(
-                check="subscriptions",
-                level="note",
-                what=f"{standing.subscription} is paused; {count(standing.behind, 'event')} wait",
-                mend=target.command("resume", standing.subscription),
-            )
-    if not missing and not vanished:
-        yield Finding(
-            check="subscriptions", level="ok", what=f"{count(len(known), 'subscription')} declared and registered"
-        )
+def _judged(target: Target, problems: list[Problem], facts: Facts) -> Iterator[Finding]:
+    """Tell of what the console and `/readyz` judge by, too; and of each check that nothing is wrong with."""
+    well = {
+        "subscriptions": f"{count(len(facts.seen), 'subscription')} declared and registered",
+        "workers": f"{count(len(facts.workers), 'worker')} alive: {', '.join(facts.workers)}"
+        if facts.workers
+        else "none is alive, and there is no subscription",
+        "leases": "none has run out, and nothing waits without a worker" if facts.workers else None,
+        "horizon": None if _is_sqlite(target) else "no long transaction holds events back",
+        "dead letters": "none",
+    }
+    for check in CHECKS:
+        found = [each for each in problems if each.check == check]
+        for each in found:
+            yield Finding(check=check, level=each.level, what=each.whole, mend=_mend(target, each))
+        if not found and (what := well.get(check)) is not None:
+            yield Finding(check=check, level="ok" if check != "workers" or facts.workers else "note", what=what)
+        if check == "horizon" and _is_sqlite(target):
+            yield from _write_lock(target)
 
 
-def _workers(target: Target, standings: list[Standing], workers: list[str]) -> Iterator[Finding]:
-    if workers:
-        yield Finding(check="workers", level="ok", what=f"{count(len(workers), 'worker')} alive: {', '.join(workers)}")
-    elif standings:
-        waiting = sum(each.behind for each in standings if not each.paused)
-        yield _wrong("workers", f"no worker is alive; {count(waiting, 'event')} wait", target.command("run"))
-    else:
-        yield Finding(check="workers", level="note", what="no worker is alive, and there is no subscription")
+def _is_sqlite(target: Target) -> bool:
+    return isinstance(target.app.log.dialect, Sqlite)
 
 
-def _leases(target: Target, standings: list[Standing], workers: list[str]) -> Iterator[Finding]:
-    well = True
-    for standing in standings:
-        if not target.app.declarations.declares(standing.subscription):
-            continue
-        expired = [each for each in standing.partitions if each.expired]
-        free = [each for each in standing.partitions if each.owner is None]
-        if expired:
-            well = False
-            owners = ", ".join(sorted({each.owner or "" for each in expired}))
-            yield _wrong(
-                "leases",
-                f"{count(len(expired), 'lease')} on {standing.subscription} ran out and nobody took over; "
-                f"{owners} is dead or cut off from the database",
-                _put_to_work(target, workers),
-            )
-        elif workers and free and standing.behind and not standing.paused:
-            well = False
-            yield _wrong(
-                "leases",
-                f"nobody works on {len(free)} of {count(len(standing.partitions), 'partition')} of "
-                f"{standing.subscription}, and {count(standing.behind, 'event')} wait, "
-                f"the oldest for {span(standing.seconds_behind)}",
-                _put_to_work(target, workers),
-            )
-    if well and workers:
-        yield Finding(check="leases", level="ok", what="none has run out, and nothing waits without a worker")
-
-
-def _put_to_work(target: Target, workers: list[str]) -> str:
-    run = target.command("run")
-    if not workers:
-        return run
-    return f"the workers that live run older code, or have just begun: restart them, or add one: {run}"
-
-
-def _progress(standings: list[Standing]) -> Iterator[Finding]:
-    for standing in standings:
-        if standing.paused or standing.seconds_behind < STUCK:
-            continue
-        for each in standing.partitions:
-            last = each.checkpoint == standing.checkpoint and each.owner is not None and not each.expired
-            if not last or each.held is not None or datetime.now(UTC) - each.moved_at < timedelta(seconds=STUCK):
-                continue
-            yield _wrong(
-                "progress",
-                f"{standing.subscription} has not moved for {ago(each.moved_at)} with "
-                f"{count(standing.behind, 'event')} before it: a handler hangs, or takes very long "
-                f"(worker {each.owner})",
-                "look at its log; give the handler a timeout=; restart that worker: others go on where it was",
-            )
-
-
-def _held(standings: list[Standing]) -> Iterator[Finding]:
-    for standing in standings:
-        if (held := standing.held) is not None:
-            long = datetime.now(UTC) - held.since >= timedelta(seconds=HELD)
-            waiting = f", and {count(standing.behind, 'event')} wait" if standing.behind else ""
-            yield Finding(
-                check="held",
-                level="wrong" if long else "note",
-                what=f"{standing.subscription} has been held for {ago(held.since)}{waiting}: {line(held.reason)[:200]}",
-                mend=f"bring back what it needs; then it goes on by itself (next try: {until(held.again_at)})",
-            )
+def _mend(target: Target, problem: Problem) -> str | None:
+    command, name = None, problem.subscription or ""
+    match problem.cure:
+        case "migrate" | "run":
+            command = target.command(problem.cure)
+        case "retire" | "resume":
+            command = target.command(problem.cure, name)
+        case "letters":
+            command = target.command("dead", "list", "--subscription", name)
+        case "retries":
+            command = target.command("dead", "list", "--all", "--subscription", name)
+        case _:
+            pass
+    return ": ".join(each for each in (problem.advice, command) if each) or None
 
 
 def _windows(target: Target) -> Iterator[Finding]:
@@ -295,33 +196,6 @@ def _windows(target: Target) -> Iterator[Finding]:
         )
 
 
-def _holders(target: Target) -> Iterator[Finding]:
-    if isinstance(target.app.log.dialect, Sqlite):
-        yield from _write_lock(target)
-        return
-    holders = [each for each in target.app.operations.holders() if each.seconds >= LONG_TRANSACTION]
-    for holder in holders:
-        yield Finding(
-            check="horizon",
-            level="wrong" if holder.seconds >= 6 * LONG_TRANSACTION or holder.pid is None else "note",
-            what=f"a transaction that has recorded is open for {span(holder.seconds)}: nothing behind position "
-            f"{holder.position} can be delivered before it ends ({_about(holder)})",
-            mend="list prepared transactions: select * from pg_prepared_xacts; then: rollback prepared '<gid>'"
-            if holder.pid is None
-            else f"end it where it was begun; or break it off, which takes back what it recorded: "
-            f'psql -c "select pg_terminate_backend({holder.pid})"',
-        )
-    if not holders:
-        yield Finding(check="horizon", level="ok", what="no long transaction holds events back")
-
-
-def _about(holder: Holder) -> str:
-    if holder.pid is None:
-        return "prepared"
-    name = f", {holder.application}" if holder.application else ""
-    return f"pid {holder.pid}{name}, {holder.state}: {line(holder.query)[:80]}"
-
-
 def _write_lock(target: Target) -> Iterator[Finding]:
     try:
         with target.app.transaction():
@@ -334,29 +208,6 @@ def _write_lock(target: Target) -> Iterator[Finding]:
         )
     else:
         yield Finding(check="horizon", level="ok", what="no long transaction keeps others from writing")
-
-
-def _dead_letters(target: Target, standings: list[Standing]) -> Iterator[Finding]:
-    errors = target.app.operations.last_errors()
-    for standing in standings:
-        name, error = standing.subscription, errors.get(standing.subscription)
-        if standing.dead:
-            last = "" if error is None else f"; the last error: {line(error.reason)[:120]}"
-            yield _wrong(
-                "dead letters",
-                f"{count(standing.dead, 'event')} of {name} {'wait' if standing.dead > 1 else 'waits'} for a person"
-                f"{last}",
-                target.command("dead", "list", "--subscription", name),
-            )
-        if standing.retrying:
-            yield Finding(
-                check="dead letters",
-                level="note",
-                what=f"{count(standing.retrying, 'event')} of {name} failed and will be tried again",
-                mend=target.command("dead", "list", "--all", "--subscription", name),
-            )
-    if not any(each.dead or each.retrying for each in standings):
-        yield Finding(check="dead letters", level="ok", what="none")
 
 
 def _seal(target: Target) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from ensue.cli.output import (
     DIM,
     GOOD,
     WARN,
+    Cell,
     ago,
     coloured_json,
     count,
@@ -31,6 +32,7 @@ from ensue.cli.output import (
     say,
     styled,
     table,
+    when,
 )
 from ensue.cli.target import Target, find_log
 from ensue.errors import AggregateNotFound, UnknownName
@@ -168,22 +170,26 @@ def _show_passages(target: Target, recorded: Recorded[Any], passages: list[Passa
     if not passages:
         say(f"No subscription wants {recorded.type}.")
         return
-    put(table(["subscription", "state", "~"], [[each.subscription, _state(each), _why(each)] for each in passages]))
+    rows: list[list[Cell]] = [[each.subscription, _state(each), _why(each, recorded)] for each in passages]
+    put(table(["subscription", "state", "~"], rows))
     if any(each.state == "parked" and each.next_step == "wait" for each in passages):
         say(f"What to do with it: {target.command('dead', 'show', str(recorded.position))}", DIM)
 
 
 def _state(passage: Passage) -> Text:
+    if passage.known is not None and passage.known.given_up:
+        return styled("given up", WARN)
     style = {"passed": GOOD, "parked": BAD, "queued": WARN}.get(passage.state, "")
     return styled(passage.state, style)
 
 
-def _why(passage: Passage) -> str:
+def _why(passage: Passage, recorded: Recorded[Any]) -> str:
     paused = "; the subscription is paused" if passage.paused else ""
     match passage.state:
         case "parked":
             due = f"{passage.next_step} due {moment(passage.due_at)}" if passage.due_at else "waits for a person"
-            return f"{due}; {count(passage.attempt or 0, 'attempt')}: {line(passage.reason or '')}{paused}"
+            last = f", the last {ago(passage.failed_at)} ago in {passage.worker}" if passage.failed_at else ""
+            return f"{due}; {count(passage.attempt or 0, 'attempt')}{last}: {line(passage.reason or '')}{paused}"
         case "queued":
             return f"behind {passage.parked_position}, which is parked: {line(passage.reason or '')}{paused}"
         case "waiting":
@@ -191,4 +197,4 @@ def _why(passage: Passage) -> str:
         case "earlier":
             return "recorded before the subscription began"
         case _:
-            return ""
+            return when(passage.known, recorded.recorded_at) if passage.known is not None else ""

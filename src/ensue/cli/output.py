@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from ensue.app.telling import ago, count, event_as_json, line, moment, pretty, raw, read_moment, span, until
+from ensue.app.telling import ago, count, event_as_json, line, moment, pretty, raw, read_moment, span, until, when
 from ensue.errors import DatabaseUnavailable, EnsueError
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "styled",
     "table",
     "until",
+    "when",
 ]
 
 Cell = str | Text | int | None

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ensue.app import App
-from ensue.app.seeing import Seen, look
-from ensue.subscriptions.operating import Holder
+from ensue.app.judging import Facts, facts_of
+from ensue.app.seeing import Seen
 
 EVERY = 1.5
 """Seconds between two looks."""
@@ -41,9 +41,7 @@ class Beat:
 
     at: datetime
     head: int
-    seen: list[Seen]
-    workers: list[str]
-    holders: list[Holder]
+    facts: Facts
     recorded: float | None
     """Events in a second since the look before; None: there was none."""
     handled: float | None
@@ -55,18 +53,18 @@ class Beat:
     @property
     def oldest(self) -> float:
         """The age of the oldest event that a subscription which is not paused has not handled, in seconds."""
-        standings = (each.standing for each in self.seen if each.standing is not None)
+        standings = (each.standing for each in self.facts.seen if each.standing is not None)
         return max((each.seconds_behind for each in standings if not each.paused), default=0.0)
 
     @property
     def dead(self) -> int:
         """Keys that wait for a person."""
-        return sum(each.standing.dead for each in self.seen if each.standing is not None)
+        return sum(each.standing.dead for each in self.facts.seen if each.standing is not None)
 
     @property
     def retrying(self) -> int:
         """Keys that are tried again by themselves."""
-        return sum(each.standing.retrying for each in self.seen if each.standing is not None)
+        return sum(each.standing.retrying for each in self.facts.seen if each.standing is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +116,15 @@ class Pulse:
     def _look(self, elapsed: float | None) -> Beat:
         operations = self._app.operations
         head = operations.horizon()
-        seen = look(self._app, COUNTED)
-        workers, holders = operations.alive(), operations.holders()
+        facts = facts_of(self._app, COUNTED)
         now, last = datetime.now(UTC), self._last
         if last is None or elapsed is None or elapsed <= 0:
-            return Beat(at=now, head=head, seen=seen, workers=workers, holders=holders, recorded=None, handled=None)
+            return Beat(at=now, head=head, facts=facts, recorded=None, handled=None)
         seconds = (now - last.at).total_seconds() or elapsed
-        then = {each.subscription: each.standing for each in last.seen if each.standing is not None}
+        then = {each.subscription: each.standing for each in last.facts.seen if each.standing is not None}
         moved = {
             each.subscription: (each.standing.types, before.checkpoint, each.standing.checkpoint)
-            for each in seen
+            for each in facts.seen
             if each.standing is not None and (before := then.get(each.subscription)) is not None
         }
         flow = operations.flow(last.head, head, moved)
@@ -141,9 +138,7 @@ class Pulse:
         return Beat(
             at=now,
             head=head,
-            seen=seen,
-            workers=workers,
-            holders=holders,
+            facts=facts,
             recorded=sum(flow.recorded.values()) / seconds,
             handled=sum(passed.values()) / seconds,
             rates=rates,

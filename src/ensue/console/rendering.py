@@ -15,7 +15,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-from ensue.app.telling import ago, count, line, moment, pretty, span, until
+from ensue.app.telling import ago, count, line, moment, pretty, span, until, when
 from ensue.console.visits import Visit
 from ensue.drawing import stylesheet
 
@@ -47,6 +47,7 @@ def environment() -> jinja2.Environment:
         "short": lambda text: str(text)[-12:],
         "span": span,
         "until": until,
+        "when": when,
     }
     words: dict[str, Any] = {"count": count, "hidden": HIDDEN, "asset": asset}
     made.globals.update(words)

@@ -9,8 +9,9 @@ from math import log1p
 
 from markupsafe import Markup
 
-from ensue.app.telling import span
+from ensue.app.telling import moment, span
 from ensue.history import Trace, Traced
+from ensue.subscriptions.inspecting import Passage
 
 _ROW, _INDENT, _WIDTH, _TIME = 34, 22, 1040, 300
 _TEXT = _WIDTH - _TIME - 90
@@ -96,8 +97,11 @@ def _place(each: Traced) -> str:
 
 
 def _told(each: Traced) -> str:
-    states = ", ".join(f"{one.subscription}: {one.state}" for one in each.subscriptions)
-    return f"{each.type or each.id} {_place(each)} {states}"
+    return f"{each.type or each.id} {_place(each)} {', '.join(_state(one) for one in each.subscriptions)}"
+
+
+def _state(one: Passage) -> str:
+    return f"{one.subscription}: {one.state}" + (f" by {moment(one.known.by)}" if one.known is not None else "")
 
 
 def _since(seconds: float) -> str:

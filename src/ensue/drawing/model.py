@@ -25,6 +25,8 @@ WORDS = {
     "inbox": "inbox",
     "publishes": "publishes",
     "reads": "reads",
+    "broker": "broker",
+    "service": "another service",
 }
 """What people call kinds and parts."""
 
@@ -47,7 +49,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     how: str
     """`aggregate`, `entity`, `translate`, `downcast`, `relay`, `receive`, `inbox`, `on`, `handle`, `process` or
-    `within`; `publishes` or `reads` where services are drawn, `step` where a process is."""
+    `within`; `publishes` or `reads` where services are drawn, `step` where a process is; `broker` or `service` beside
+    one."""
     module: str | None
     takes: tuple[str, ...] = ()
     """Wire types of the events that it is called with."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ensue.app import App
+from ensue.app.seeing import standings_of, state_of
 from ensue.integrations.instruments import (
     AGE,
     CHECKPOINT,
@@ -21,7 +22,6 @@ from ensue.integrations.instruments import (
     WORKERS,
     Instrument,
 )
-from ensue.integrations.standing import standings_of, state_of
 from ensue.subscriptions.operating import Standing
 
 _HEARD_OF = 60.0

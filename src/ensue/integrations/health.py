@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 
 from ensue.app import App
-from ensue.integrations.standing import standings_of, state_of
+from ensue.app.judging import Problem, facts_of, judge
+from ensue.app.telling import count, span
 from ensue.subscriptions import Worker, seconds
-from ensue.subscriptions.operating import Holder, Standing
+from ensue.subscriptions.operating import Standing
 
 _SILENT = 10.0
 """Seconds after which a worker that has not looked for events is dead: it looks every two seconds at least."""
@@ -79,45 +80,38 @@ class Pulse:
 def keeping_up(app: App, within: float | timedelta | str = 60.0) -> Health:
     """Compare the checkpoints of an application's subscriptions with the true head of its log.
 
-    Something is wrong if a subscription has not passed an event that was recorded more than `within` seconds ago, if a
-    partition has no living worker, or if a transaction has held the horizon back for so long. A subscription that
-    somebody has paused may lag; builds of projections on which this code does not work count for nothing. It asks the
-    database, by whichever process: a dead worker cannot look healthy. Raises what the database raises.
+    It judges as `ensue doctor` and the console do; what is wrong with a single event, dead letters and what is tried
+    again, makes nobody unready, and what somebody has paused may lag. Beside that something is wrong if a subscription
+    has not passed an event that was recorded more than `within` seconds ago, or if a partition has no living worker
+    though nothing waits. It asks the database, by whichever process: a dead worker cannot look healthy. Builds of
+    projections on which this code does not work count for nothing. Raises what the database raises.
     """
     limit = seconds(within)
-    operations = app.operations
-    horizon = operations.horizon()
-    holders = operations.holders()
-    standings = standings_of(app)
+    horizon = app.operations.horizon()
+    facts = facts_of(app)
+    ours = [
+        each.standing for each in facts.seen if each.standing is not None and each.state not in ("beside", "vanished")
+    ]
     problems = [
-        *(f"subscription {name} is not registered: run `ensue migrate`" for name in standings.missing),
-        *_held_back(holders, limit),
-        *(problem for each in standings.found for problem in _lagging(each, limit)),
+        *(each.what for each in judge(app, facts, patience=limit) if _is_unready(each)),
+        *(problem for each in ours for problem in _lagging(each, limit)),
     ]
     return Health(
         well=not problems,
         problems=tuple(problems),
-        facts={"horizon": horizon, "subscriptions": {each.subscription: _facts(each) for each in standings.found}},
+        facts={"horizon": horizon, "subscriptions": {each.subscription: _facts(each) for each in ours}},
     )
 
 
-def _held_back(holders: Iterable[Holder], limit: float) -> Iterator[str]:
-    for each in holders:
-        if each.seconds > limit:
-            yield (
-                f"a transaction of {each.application or 'a process'} (pid {each.pid}) has been open for "
-                f"{each.seconds:.0f} s: nothing recorded since can be delivered"
-            )
+def _is_unready(problem: Problem) -> bool:
+    return problem.check == "leases" or (problem.level == "wrong" and problem.check not in ("held", "dead letters"))
 
 
 def _lagging(standing: Standing, limit: float) -> Iterator[str]:
-    name = standing.subscription
-    alone = [each for each in standing.partitions if state_of(each) != "worked"]
-    if alone:
-        yield (f"{len(alone)} of {len(standing.partitions)} partitions of {name} have no living worker")
     if standing.seconds_behind > limit and not standing.paused:
         held = f", held: {standing.held.reason}" if standing.held is not None else ""
-        yield f"{name} is {standing.behind} events and {standing.seconds_behind:.0f} s behind{held}"
+        behind = f"{count(standing.behind, 'event')} and {span(standing.seconds_behind)} behind"
+        yield f"{standing.subscription} is {behind}{held}"
 
 
 def _facts(standing: Standing) -> dict[str, Any]:

@@ -24,13 +24,12 @@ from ensue.events import DONE, UNDONE, Recorded, seen
 from ensue.log import Log, Selection, Steps
 from ensue.subscriptions.declared import Applies, NotApplied, Subscription, slot_of
 from ensue.subscriptions.leasing import Claimed, Lease
-from ensue.subscriptions.parking import GOES_ON, Checkpoint, Due, Parked, Unparked, kept
+from ensue.subscriptions.parking import GOES_ON, Checkpoint, Due, Parked, Unparked, kept, move
 from ensue.subscriptions.verdicts import Verdict, tell, verdict
 from ensue.subscriptions.witnessing import ending
 
 logger = logging.getLogger("ensue")
 
-_json = msgspec.json.Encoder().encode
 _WINDOW = 4
 """How many batches are in memory at most."""
 _DRIFT_EVERY = 1.0
@@ -345,10 +344,9 @@ class Applier:
             found = yield sql["hold_parked"](subscription=held.subscription, key=held.key)
             if not found or tuple(found[0]) != (held.revision, held.position):
                 raise Overtaken
-        if isinstance(change, Parked):
-            yield sql["park"](rows=_json([change]).decode())
-        elif change is not None:
-            yield sql["unpark"](rows=_json([change]).decode())
+        if change is not None:
+            parked, unparked = ([change], []) if isinstance(change, Parked) else ([], [change])
+            yield from move(self._around.log, parked, unparked)
         moved = yield sql["advance"](
             subscription=lease.subscription,
             first_slot=lease.first_slot,

@@ -20,6 +20,26 @@ _segments = msgspec.json.Decoder(list[tuple[int, int, int]]).decode
 State = Literal["passed", "parked", "queued", "waiting", "earlier"]
 
 
+class Known(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of when an event was done. Handling writes nothing for it: it was done before this was written."""
+
+    by: datetime
+    """When it was written down that it is done."""
+    worker: str | None
+    """Who wrote that down."""
+    checkpoint: int | None
+    """The first checkpoint behind it that is known; None: it had failed, or queued, and was written down by itself."""
+    failures: int = 0
+    """Attempts that had failed, since a person last said retry; of an event that queued, those of the first of its
+    key."""
+    parked_at: datetime | None = None
+    given_up: bool = False
+    """It was skipped or discarded."""
+
+
+_known = msgspec.json.Decoder(Known).decode
+
+
 class Passage(msgspec.Struct, frozen=True, kw_only=True):
     """How far a subscription is with one event."""
 
@@ -35,7 +55,12 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
     next_step: str | None
     due_at: datetime | None
     attempt: int | None
+    failed_at: datetime | None
+    worker: str | None
+    """In which the event of its key failed last."""
     reason: str | None
+    known: Known | None
+    """Of what has been passed, where that was not so long ago that it is forgotten."""
 
 
 class LastError(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,13 +74,28 @@ class LastError(msgspec.Struct, frozen=True, kw_only=True):
 def passages(log: Log, recorded: Recorded[Any]) -> Steps[list[Passage]]:
     """Return how far every subscription that wants an event is with it, by name."""
     slot, key = slot_of(recorded.key), recorded.key
-    rows = yield log.dialect.sql["passages"](type=recorded.type, slot=slot, key=key)
+    rows = yield log.dialect.sql["passages"](type=recorded.type, slot=slot, key=key, position=recorded.position)
     reasons = yield from log.personal.tell({row[0]: (row[-1], PLACE) for row in rows})
     return [_passage(recorded.position, slot, (*row[:-1], reasons[row[0]])) for row in rows]
 
 
 def _passage(position: int, slot: int, row: Sequence[Any]) -> Passage:
-    name, paused, started_at, checkpoint, ahead, parked, next_step, due_at, attempt, reason = row
+    (
+        name,
+        paused,
+        started_at,
+        checkpoint,
+        ahead,
+        parked,
+        next_step,
+        due_at,
+        attempt,
+        failed_at,
+        worker,
+        settled,
+        marked,
+        reason,
+    ) = row
     state: State
     if parked is not None and position >= parked:
         state = "parked" if position == parked else "queued"
@@ -75,7 +115,10 @@ def _passage(position: int, slot: int, row: Sequence[Any]) -> Passage:
         next_step=next_step if held else None,
         due_at=datetime.fromisoformat(due_at) if held and due_at is not None else None,
         attempt=attempt if held else None,
+        failed_at=datetime.fromisoformat(failed_at) if held else None,
+        worker=worker if held else None,
         reason=reason if held else None,
+        known=_known(settled or marked) if state == "passed" and (settled or marked) else None,
     )
 
 

@@ -18,6 +18,17 @@ GOES_ON = "done, the next one's turn comes"
 NextStep = Literal["retry", "wait", "skip", "discard"]
 
 
+class Settled(msgspec.Struct, frozen=True):
+    """Up to where a key is done, if it was parked before that."""
+
+    subscription: str
+    key: str
+    upto: int
+    handled: bool
+    revision: int
+    epoch: int
+
+
 class Parked(msgspec.Struct, frozen=True, kw_only=True):
     """A key that waits. `skip`: go on behind the position. `discard`: go on behind all that queued by then."""
 
@@ -39,6 +50,12 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     handled: bool = False
     """Whether the event for which the key was parked before has succeeded since, rather than been given up."""
+
+    @property
+    def settled(self) -> Settled:
+        """What is done of the key: all in front of this event, and it too if only those behind it are left."""
+        upto = self.position - (self.reason != GOES_ON)
+        return Settled(self.subscription, self.key, upto, self.handled, self.revision, self.epoch)
 
 
 class Due(msgspec.Struct, frozen=True, array_like=True):
@@ -86,6 +103,11 @@ class Unparked(msgspec.Struct, frozen=True):
     """As of `Parked`."""
     epoch: int
 
+    @property
+    def settled(self) -> Settled:
+        """What is done of the key."""
+        return Settled(self.subscription, self.key, self.position, self.handled, self.revision, self.epoch)
+
 
 PLACE = "dead letter"
 """What binds a reason that is encrypted to its table."""
@@ -111,13 +133,20 @@ def save(
 def _save(
     log: Log, parked: Sequence[Parked], unparked: Sequence[Unparked], checkpoints: Sequence[Checkpoint]
 ) -> Steps[set[tuple[str, int]]]:
+    yield from move(log, parked, unparked)
+    rows = yield log.dialect.sql["save_checkpoints"](rows=_json(checkpoints).decode())
+    return {(subscription, first_slot) for subscription, first_slot in rows}
+
+
+def move(log: Log, parked: Sequence[Parked], unparked: Sequence[Unparked]) -> Steps[None]:
+    """Park keys and let keys go on, in the open transaction, and write down what is done of those that were parked."""
     sql = log.dialect.sql
+    if settled := [*(each.settled for each in parked), *(each.settled for each in unparked)]:
+        yield sql["settle"](rows=_json(settled).decode(), goes_on=GOES_ON)
     if parked:
         yield sql["park"](rows=_json(parked).decode())
     if unparked:
         yield sql["unpark"](rows=_json(unparked).decode())
-    rows = yield sql["save_checkpoints"](rows=_json(checkpoints).decode())
-    return {(subscription, first_slot) for subscription, first_slot in rows}
 
 
 def find_due(log: Log, worker: str, subscriptions: Collection[str], limit: int) -> Steps[list[Due]]:

@@ -14,10 +14,11 @@ from typing import Any, Literal, Protocol
 from ensue.errors import DatabaseUnavailable, NotMigrated
 from ensue.events import Recorded
 from ensue.log import Log, Selection, Steps
+from ensue.subscriptions import marking
 from ensue.subscriptions.applying import Applier, Place, Surroundings, partition_at
 from ensue.subscriptions.chores import Chore
 from ensue.subscriptions.declared import Cursors, Subscription
-from ensue.subscriptions.leasing import Claimed, Lease, lease_round, leave, release, renew, worker_id
+from ensue.subscriptions.leasing import Claimed, Lease, Round, lease_round, leave, release, renew, worker_id
 from ensue.subscriptions.parking import Checkpoint, Parked, Unparked, find_due, save
 from ensue.subscriptions.registering import register
 from ensue.subscriptions.runner import Runner
@@ -78,6 +79,7 @@ class Worker:
         """What is being given back, to be finished here and worked on elsewhere."""
         self._overdue: set[tuple[str, int]] = set()
         self._expiry: asyncio.TimerHandle | None = None
+        self._marked_at = -marking.EVERY
         self.leased_until = 0.0
         """By the monotonic clock: until then its leases are its own, if it has any."""
         self.working = False
@@ -222,8 +224,7 @@ class Worker:
         for lease in [lease for lease, task in self._leaving.items() if task.done()]:
             self._leaving.pop(lease).result()
         self._declared = (await self._state.do(self._cursors(create=False))).declared
-        steps = lease_round(self._log, self.id, self._declared.keys(), self._lease, self._overdue)
-        found = await self._state.do(self._log.transaction(steps))
+        found = await self._state.do(self._log.transaction(self._lease_round()))
         self._count_on_leases(found.asked)
         self._overdue = set(found.overdue)
         for lease in self._runners.keys() - set(found.held) - {claimed.lease for claimed in found.claimed}:
@@ -242,6 +243,13 @@ class Worker:
         staying = [lease for lease in found.surplus if lease in self._runners and lease not in self._leaving]
         for lease in staying[: max(0, len(found.surplus) - len(self._leaving))]:
             self._leave(lease)
+
+    def _lease_round(self) -> Steps[Round]:
+        found = yield from lease_round(self._log, self.id, self._declared.keys(), self._lease, self._overdue)
+        if time.monotonic() - self._marked_at >= marking.EVERY:
+            self._marked_at = time.monotonic()
+            yield from marking.mark(self._log, self.id)
+        return found
 
     def _leave(self, lease: Lease) -> None:
         if lease not in self._leaving:

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ensue.app import App
+from ensue.app.seeing import standings_of, state_of
 from ensue.errors import DeclarationError
 from ensue.events import Event, Recorded
 from ensue.handlers.timers.firing import next_due
 from ensue.handlers.timers.schedules import missed
-from ensue.integrations.standing import standings_of, state_of
 from ensue.subscriptions.operating import Filter
 
 _LOOK_EVERY = 0.01
@@ -66,7 +66,7 @@ async def _until_settled(app: App, deadline: float, seconds: float) -> None:
 
 def _is_worked(app: App) -> bool:
     """Tell whether a worker holds all that is declared."""
-    found, missing = standings_of(app)
+    found, _, missing = standings_of(app)
     return bool(found) and not missing and all(state_of(part) == "worked" for each in found for part in each.partitions)
 
 

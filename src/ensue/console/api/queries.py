@@ -13,7 +13,7 @@ from ensue.app.telling import read_moment
 from ensue.console.acting import Retry, filters_of
 from ensue.console.api import answers
 from ensue.console.api.answers import Asked
-from ensue.console.health import judge
+from ensue.console.health import health_of
 from ensue.console.jobs import Job
 from ensue.console.pulse import Beat
 from ensue.console.views.events import event_named
@@ -48,14 +48,15 @@ class Query:
 def overview(asked: Asked, visit: Visit) -> answers.Overview:
     """Say how the application is."""
     beat = visit.pulse.beat()
-    health, payloads = judge(beat), visit.visitor.payloads
+    payloads = visit.visitor.payloads
+    health = health_of(visit.app, beat, payloads=payloads)
     return answers.Overview(
         level=health.level,
-        sentence=health.sentence if payloads else answers.without_reason(health.sentence),
+        sentence=health.sentence,
         problems=[
             answers.Problem(
                 level=each.level,
-                what=each.what if payloads else answers.without_reason(each.what),
+                what=each.what,
                 mend=each.mend,
                 action=each.button.action if each.button else None,
                 values=dict(each.button.values) if each.button else {},
@@ -67,22 +68,22 @@ def overview(asked: Asked, visit: Visit) -> answers.Overview:
         oldest_seconds=beat.oldest,
         dead_letters=beat.dead,
         retrying=beat.retrying,
-        workers=beat.workers,
+        workers=beat.facts.workers,
         complete_up_to=beat.head,
-        holders=[each if payloads else msgspec.structs.replace(each, query="") for each in beat.holders],
+        holders=[each if payloads else msgspec.structs.replace(each, query="") for each in beat.facts.holders],
     )
 
 
 def subscriptions(asked: Asked, visit: Visit) -> list[answers.SubscriptionSeen]:
     """Say how every subscription is."""
     beat = visit.pulse.beat()
-    return [_subscription(each, beat, visit) for each in beat.seen]
+    return [_subscription(each, beat, visit) for each in beat.facts.seen]
 
 
 def subscription(asked: Asked, visit: Visit) -> answers.SubscriptionSeen:
     """Say how a subscription is."""
     name, beat = visit.part("name"), visit.pulse.beat()
-    for each in beat.seen:
+    for each in beat.facts.seen:
         if each.subscription == name:
             return _subscription(each, beat, visit)
     raise UnknownName(f"there is no subscription {name!r}")

@@ -20,6 +20,9 @@ function told(alive) {
 }
 document.addEventListener("htmx:sseOpen", () => told(true));
 document.addEventListener("htmx:sseError", () => told(false));
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (event.target.matches?.(".drawing")) told(event.detail.successful);
+});
 
 // A part that is about to be replaced keeps the form that somebody has opened in it.
 document.addEventListener("htmx:sseBeforeMessage", (event) => {

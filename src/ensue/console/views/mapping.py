@@ -1,9 +1,10 @@
-"""The map: who emits and who handles what, as declared and as it really flows."""
+"""The map: who emits and who handles what, through which brokers, as declared and as it really flows."""
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -11,6 +12,7 @@ from ensue.console.pulse import Beat
 from ensue.console.rendering import rate
 from ensue.console.views.processes import drawing
 from ensue.console.visits import Page, Visit
+from ensue.contracts import Service
 from ensue.drawing import WORDS, Map, MapEvent, Part
 from ensue.events import Kind
 
@@ -19,15 +21,20 @@ _NEVER = "never recorded"
 
 
 def map(visit: Visit) -> Page:
-    """Draw the service with its live rates, and mark what is declared and never flows, and the other way round."""
+    """Draw the service with its live rates, and mark what is declared and never flows, and the other way round.
+
+    htmx asks for the drawing again and again.
+    """
     beat = visit.pulse.beat()
     stored = visit.app.operations.stored_types()
     declared = visit.app.map()
-    marked = mark(declared, stored, beat)
+    service, others = visit.app.service(), [each.service() for each in visit.also]
+    around = (*_brokers(service), *_services(service, others))
     types = {each.type for each in declared.events}
-    known = {each.subscription for each in beat.seen if each.state != "vanished"}
+    marked = mark(msgspec.structs.replace(declared, parts=(*declared.parts, *around)), stored, beat)
+    known = {each.subscription for each in beat.facts.seen if each.state != "vanished"}
     return Page(
-        "map.html",
+        "map_part.html" if visit.partial else "map.html",
         {
             "title": "Map",
             "drawing": drawing(marked, f"{visit.app.name}: who emits and who handles which event")
@@ -35,9 +42,9 @@ def map(visit: Visit) -> Page:
             else None,
             "never": sorted(types.difference(stored)),
             "undeclared": sorted(builtins.set(stored).difference(types)),
-            "vanished": [each.subscription for each in beat.seen if each.subscription not in known],
+            "vanished": [each.subscription for each in beat.facts.seen if each.subscription not in known],
             "rates": sorted(beat.types.items(), key=lambda each: -each[1]),
-            "brokers": _brokers(visit),
+            "channels": _channels(service),
         },
     )
 
@@ -46,7 +53,7 @@ def mark(declared: Map, stored: list[str], beat: Beat) -> Map:
     """Put what really flows on a map."""
     there = builtins.set(stored)
     passed: Mapping[str, float] = {name: each.handled for name, each in beat.rates.items()}
-    states = {each.subscription: each.state for each in beat.seen}
+    states = {each.subscription: each.state for each in beat.facts.seen}
     events = [_event(each, there, beat.types) for each in declared.events]
     known = {each.type for each in declared.events}
     events += [
@@ -79,15 +86,51 @@ def _part(part: Part, passed: Mapping[str, float], states: Mapping[str, str]) ->
     return part
 
 
-def _brokers(visit: Visit) -> list[tuple[str, str, str]]:
+# --- what stands around the service
+
+
+def _places(service: Service) -> Iterator[tuple[str, bool, str, str]]:
+    """Yield a broker, whether an event goes out to it, the channel, and the event's type."""
+    for out in service.publishes:
+        if out.channel is not None:
+            yield f"{out.protocol}://{out.address}", True, out.channel, out.event.__type__
+    for into in service.reads:
+        if into.source is not None:
+            yield f"{into.protocol}://{urlsplit(into.source).netloc}", False, into.channel or "", into.event.__type__
+
+
+def _brokers(service: Service) -> Iterator[Part]:
+    places = list(_places(service))
+    for broker in dict.fromkeys(place for place, *_ in places):
+        yield Part(
+            name=broker,
+            how="broker",
+            module=None,
+            takes=_types(type for place, out, _, type in places if place == broker and out),
+            emits=_types(type for place, out, _, type in places if place == broker and not out),
+        )
+
+
+def _services(service: Service, others: Iterable[Service]) -> Iterator[Part]:
+    """Yield the other services that are looked at too: what they read of this one, and what this one reads of them."""
+    for other in others:
+        read = {each.event.__type__ for each in other.reads}
+        published = {each.event.__type__ for each in other.publishes if each.channel is not None}
+        part = Part(
+            name=other.name,
+            how="service",
+            module=None,
+            takes=_types(each.event.__type__ for each in service.publishes if each.event.__type__ in read),
+            emits=_types(each.event.__type__ for each in service.reads if each.event.__type__ in published),
+        )
+        if part.takes or part.emits:
+            yield part
+
+
+def _types(types: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(types))
+
+
+def _channels(service: Service) -> list[tuple[str, str, str]]:
     """Return through which brokers events go out and come in: broker, channel, wire type."""
-    service = visit.app.service()
-    out = [
-        (f"{each.protocol}://{each.address}", f"→ {each.channel}", each.event.__type__)
-        for each in service.publishes
-        if each.channel is not None
-    ]
-    into = [
-        (each.source or "", f"← {each.channel or ''}", each.event.__type__) for each in service.reads if each.source
-    ]
-    return sorted(out + into)
+    return sorted((place, f"{'→' if out else '←'} {channel}", type) for place, out, channel, type in _places(service))

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ensue.console.health import judge
+from ensue.console.health import health_of
 from ensue.console.pulse import COUNTED, Beat, Point, time_left
 from ensue.console.visits import Page, Visit
 
@@ -27,10 +27,10 @@ def live(visit: Visit, beat: Beat) -> dict[str, Any]:
         point = msgspec.json.encode(_point(Point(beat.at.timestamp(), beat.recorded, beat.handled))).decode()
     return {
         "beat": beat,
-        "health": judge(beat),
+        "health": health_of(visit.app, beat, payloads=visit.visitor.payloads),
         "point": point,
         "counted": COUNTED,
-        "rows": [(each, beat.rates.get(each.subscription), left(each, beat)) for each in beat.seen],
+        "rows": [(each, beat.rates.get(each.subscription), left(each, beat)) for each in beat.facts.seen],
         "jobs": visit.jobs.all()[:5],
     }
 

@@ -17,7 +17,7 @@ def all(visit: Visit) -> Page:
 def one(visit: Visit) -> Page:
     """Show one, with its partitions and, of a projection, its builds."""
     name, beat = visit.part("name"), visit.pulse.beat()
-    seen = next((each for each in beat.seen if each.subscription == name), None)
+    seen = next((each for each in beat.facts.seen if each.subscription == name), None)
     if seen is None:
         raise UnknownName(f"the log has no subscription {name!r}, and the application declares none")
     builds = _builds(visit, name)

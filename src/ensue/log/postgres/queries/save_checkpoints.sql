@@ -1,7 +1,7 @@
 -- All checkpoints of a worker in one statement, each fenced by its epoch; returns those that were taken. `held` is why a
 -- partition is held, and `again` in how many seconds it goes on; null if it is not: it is held since it was not.
 update ensue.partitions p
-set checkpoint = greatest(p.checkpoint, x.checkpoint), moved_at = clock_timestamp(),
+set checkpoint = greatest(p.checkpoint, x.checkpoint), moved_at = clock_timestamp(), moved_by = p.owner,
     held_since = case when x.held is not null then coalesce(p.held_since, clock_timestamp()) end,
     held_until = case when x.held is not null then clock_timestamp() + make_interval(secs => x.again) end,
     held_reason = x.held

@@ -2,6 +2,7 @@
 -- partition is held, and `again` in how many seconds it goes on; null if it is not: it is held since it was not.
 update ensue_partitions
 set checkpoint = max(ensue_partitions.checkpoint, x.checkpoint), moved_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'),
+    moved_by = owner,
     held_since = case when x.held is not null
         then coalesce(ensue_partitions.held_since, strftime('%Y-%m-%dT%H:%M:%fZ', 'now')) end,
     held_until = case when x.held is not null

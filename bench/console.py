@@ -1,0 +1,260 @@
+"""What it costs to be seen: a console that is open beside a worker, traces and metrics, and a log that is large."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+import msgspec
+import psycopg
+
+from bench.events import sign_ups
+from bench.harness import Figure, Room, Series, Side, Target, absolute, ratio
+from bench.observed import Cost, Seen
+from bench.observed import Task as Observed
+from bench.stores import Pair, pair
+from bench.watched import Sent, Task
+
+RATE = 200
+"""Events recorded in a second, one per commit."""
+SLOWEST = 1.0
+"""Seconds that a view of a large log may take."""
+
+
+def figures(room: Room) -> Iterator[Figure]:
+    """Compare a worker under load whose console is open with one whose console is not, and so on."""
+    yield from _watched(room)
+    yield from _observed(room)
+    yield from _large(room)
+
+
+# ------------------------------------------------------------------------------------------------- an open console
+
+
+def _watched(room: Room) -> Iterator[Figure]:
+    """Compare the processor time of a worker, and of the database, with and without a console on its overview."""
+    seconds = 0.5 if room.quick else 20.0
+    statements: dict[str, list[float]] = {"console open": [], "no console": []}
+    own: list[float] = []
+
+    def side(name: str, *, watched: bool) -> Side:
+        def measure() -> float:
+            with pair(room.postgres) as made:
+                used, sent, console = _load(made, seconds, watched=watched)
+            statements[name].append(sent)
+            if watched:
+                own.append(console)
+            return used
+
+        return Side(name, measure)
+
+    title = f"PostgreSQL, {RATE} events/s to five subscriptions, the console open on its live overview"
+    both = (side("console open", watched=True), side("no console", watched=False))
+    ours, base = room.interleave(title, both, runs=6)
+    yield ratio(
+        room.group,
+        f"{title}: processor time of the worker and of the database",
+        "µs/event",
+        ours,
+        base,
+        target=Target(1.02, most=True),
+        note="of the database: all backends of the log, those of the console too",
+    )
+    yield ratio(
+        room.group,
+        f"{title}: statements of the worker",
+        "/event",
+        ours.also(statements[ours.name]),
+        base.also(statements[base.name]),
+    )
+    yield absolute(room.group, f"{title}: processor time of the console's own process", "ms/s", ours.also(own))
+
+
+def _load(made: Pair, seconds: float, *, watched: bool) -> tuple[float, float, float]:
+    """Return microseconds of the processor and statements for each event, and the console's milliseconds a second."""
+    with ExitStack() as stack:
+        worker = stack.enter_context(_process(Task(made.url, made.schema, "worker")))
+        _line(worker)
+        consoles: list[subprocess.Popen[bytes]] = []
+        if watched:
+            consoles = [stack.enter_context(_process(Task(made.url, made.schema, "console")))]
+            stack.enter_context(_looking(_line(consoles[0])))
+        connection = stack.enter_context(psycopg.connect(made.url))
+        watching = stack.enter_context(psycopg.connect(made.url, autocommit=True))
+        _record(made, connection, min(2.0, seconds))  # until all are warm
+        before, console = _used([worker], watching), _used(consoles)
+        began = time.perf_counter()
+        count = _record(made, connection, seconds)
+        took = time.perf_counter() - began
+        used = (_used([worker], watching) - before) / count * 1e6
+        assert worker.stdin is not None
+        worker.stdin.write(b"\n")
+        worker.stdin.flush()
+        sent = msgspec.json.decode(_line(worker), type=Sent).statements
+        return used, sent / count, (_used(consoles) - console) / took * 1000
+
+
+def _record(made: Pair, connection: psycopg.Connection, seconds: float) -> int:
+    """Record at the rate, one event per commit; return how many that were."""
+    app, began, count = made.app(), time.perf_counter(), max(1, int(seconds * RATE))
+    for number in range(count):
+        app.record(*sign_ups(1), via=connection)
+        connection.commit()
+        time.sleep(max(0.0, began + (number + 1) / RATE - time.perf_counter()))
+    return count
+
+
+@contextmanager
+def _process(task: Task) -> Generator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.watched"],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdin is not None
+        process.stdin.write(msgspec.json.encode(task) + b"\n")
+        process.stdin.flush()
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _line(process: subprocess.Popen[bytes]) -> bytes:
+    output: IO[bytes] | None = process.stdout
+    assert output is not None
+    return output.readline().strip()
+
+
+@contextmanager
+def _looking(address: bytes) -> Generator[None]:
+    """Be a browser that shows the overview: its page, and what changes in it."""
+    root = address.decode()
+    urllib.request.urlopen(root, timeout=30).read()
+    stream = urllib.request.urlopen(f"{root}live/overview", timeout=30)
+
+    def read() -> None:
+        try:
+            while stream.readline():
+                pass
+        except (OSError, ValueError):  # it is closed
+            pass
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    yield
+
+
+def _used(processes: list[subprocess.Popen[bytes]], watching: psycopg.Connection | None = None) -> float:
+    """Return the seconds of the processor that processes have had, and the backends of the log if they run here."""
+    tasks = [each for process in processes for each in Path(f"/proc/{process.pid}/task").glob("*/schedstat")]
+    if watching is not None:
+        asked = "select pid from pg_stat_activity where application_name = 'ensue bench'"
+        tasks += [Path(f"/proc/{pid}/schedstat") for (pid,) in watching.execute(asked)]
+    return sum(int(each.read_text().split()[0]) / 1e9 for each in tasks if each.exists())
+
+
+# --------------------------------------------------------------------------------------------- traces and metrics
+
+
+def _observed(room: Room) -> Iterator[Figure]:
+    """Compare recording and handling that nobody sees with a process that knows of no integration, and with others."""
+    count = room.sized(20_000, 200)
+    handling: dict[Seen, list[float]] = {"imported": [], "": [], "metrics": [], "traces": []}
+
+    def side(name: str, seen: Seen) -> Side:
+        def measure() -> float:
+            cost = _cost(Observed(count, seen))
+            handling[seen].append(cost.handling)
+            return cost.recording
+
+        return Side(name, measure)
+
+    names: dict[Seen, str] = {
+        "imported": "off",
+        "": "no integration imported",
+        "metrics": "Prometheus",
+        "traces": "OpenTelemetry traces",
+    }
+    title = "in memory, traces and metrics off: processor time"
+    series = room.interleave(title, [side(name, seen) for seen, name in names.items()])
+    recorded = dict(zip(names, series, strict=True))
+    handled: dict[Seen, Series] = {seen: recorded[seen].also(handling[seen]) for seen in names}
+    for what, found in (("recording", recorded), ("handling", handled)):
+        yield ratio(
+            room.group,
+            f"{what} {title}",
+            "µs/event",
+            found["imported"],
+            found[""],
+            [found["metrics"], found["traces"]],
+            target=Target(1.03, most=True),
+            note="beside: what it costs when it is on",
+        )
+
+
+def _cost(task: Observed) -> Cost:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.observed"],
+        input=msgspec.json.encode(task),
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return msgspec.json.decode(done.stdout, type=Cost)
+
+
+# ------------------------------------------------------------------------------------------------------ a large log
+
+
+def _large(room: Room) -> Iterator[Figure]:
+    """Ask for every view of a console whose log is large."""
+    import httpx
+
+    from ensue.console import Console
+    from tests.bookshop import Bookshop
+    from tests.console_running import serving
+    from tests.large_log import fill, first_dead, views
+
+    events, dead = room.sized(10_000_000, 20_000), room.sized(100_000, 2_000)
+    slowest, slow = "", 0.0
+    with pair(room.postgres) as made:
+        shop = Bookshop(made.url, schema=f"{made.schema}_shop")
+        try:
+            shop.app.migrate()
+            with room.steps("filling a large log", 1) as step:
+                fill(made.url, f"{made.schema}_shop", events, dead)
+                step(1)
+            paths = views(events, first_dead(made.url, f"{made.schema}_shop"))
+            with serving(Console(shop.app)) as address, httpx.Client(base_url=address, timeout=600) as client:
+
+                def measure() -> float:
+                    nonlocal slowest, slow
+                    worst = 0.0
+                    for path in paths:
+                        began = time.perf_counter()
+                        client.get(path).raise_for_status()
+                        took = time.perf_counter() - began
+                        worst = max(worst, took)
+                        if took > slow:
+                            slowest, slow = path, took
+                    return worst
+
+                title = f"PostgreSQL, {events:,} events and {dead:,} dead letters: the slowest of {len(paths)} views"
+                (found,) = room.interleave(title, [Side("console", measure)], runs=5)
+        finally:
+            shop.app.log.own.close()
+            with psycopg.connect(made.url, autocommit=True) as connection:
+                connection.execute("set client_min_messages = warning")
+                connection.execute(f"drop schema if exists {made.schema}_shop cascade".encode())
+                connection.execute(f"drop table if exists {shop.table}".encode())
+    yield absolute(room.group, title, "s", found, target=Target(SLOWEST, most=True), note=f"the slowest: {slowest}")
