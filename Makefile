@@ -1,5 +1,6 @@
 # make demo     install what the demo needs and run it, on SQLite
 # make test     install everything, start what the tests need, run all tests
+# make storm    kill relays, receivers and all brokers twenty times each: make test kills RabbitMQ and Kafka less often
 # make check    format, lint, types, layers, generated files: all that is checked beside the tests
 # make bench    compare with the bare driver and with other libraries
 # make docs     build the documentation into build/docs
@@ -14,7 +15,7 @@ BIN = .venv/bin
 
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: demo test check format-check lint mypy pyright layers generated bench docs format clean
+.PHONY: demo test storm check format-check lint mypy pyright layers generated bench docs format clean
 
 demo: .venv/.ready-run
 	@$(BIN)/ensue demo $(ARGS)
@@ -22,6 +23,9 @@ demo: .venv/.ready-run
 # Three at once, on two cores too: most of the time they wait for servers and processes.
 test: .venv/.ready-dev
 	@$(BIN)/python -m pytest -n 3 $(ARGS)
+
+storm: .venv/.ready-dev
+	@ENSUE_TEST_KILLS=20 $(BIN)/python -m pytest tests/test_broker_storm.py -rP $(ARGS)
 
 check: format-check lint mypy pyright layers generated
 

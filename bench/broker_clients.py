@@ -38,6 +38,10 @@ class Bare(Protocol):
 
     async def acknowledge(self) -> None: ...
 
+    async def rest(self) -> None:
+        """Read no more until the next `fetch`: a reader that waits must cost nothing while others are measured."""
+        ...
+
     async def close(self) -> None:
         """Remove what was made, and disconnect."""
         ...
@@ -83,6 +87,10 @@ class BareNats:
     async def acknowledge(self) -> None:
         await asyncio.gather(*(each.ack() for each in self._fetched))
         await self._client.flush()
+
+    async def rest(self) -> None:
+        reader, self._reader = self._reader, None
+        await reader.unsubscribe()
 
     async def close(self) -> None:
         for stream in (self._stream, f"{self._stream}-relay"):
@@ -130,6 +138,9 @@ class BareRedis:
     async def acknowledge(self) -> None:
         await self._client.xack(self._stream, "bare", *self._ids)
 
+    async def rest(self) -> None:
+        """It reads only when it is asked to."""
+
     async def close(self) -> None:
         await self._client.delete(self._stream, *self._topics)
         await self._client.aclose()
@@ -149,6 +160,7 @@ class BareRabbitMQ:
         self._queue: Any = None
         self._last: Any = None
         self._arrived: asyncio.Queue[Any] | None = None
+        self._tag = ""
 
     async def topic(self, group: str) -> str:
         import aio_pika
@@ -189,7 +201,7 @@ class BareRabbitMQ:
     async def fetch(self, most: int) -> list[bytes]:
         if self._arrived is None:
             self._arrived = asyncio.Queue()
-            await self._queue.consume(self._arrived.put)
+            self._tag = await self._queue.consume(self._arrived.put)
         found = [await self._arrived.get()]
         with suppress(TimeoutError):  # so many small transactions as messages come one by one would be slower
             async with asyncio.timeout(0.01):
@@ -201,8 +213,13 @@ class BareRabbitMQ:
     async def acknowledge(self) -> None:
         await self._last.ack(multiple=True)
 
+    async def rest(self) -> None:
+        self._arrived = None
+        await self._queue.cancel(self._tag)
+
     async def close(self) -> None:
-        await self._connection.close()  # the server is ours, and goes with what it holds
+        await self._queue.delete(if_unused=False, if_empty=False)
+        await self._connection.close()
 
 
 class BareKafka:
@@ -214,7 +231,8 @@ class BareKafka:
         self._where = where
         self.note = note
         self.url = f"kafka://{where}?partitions={_PARTITIONS}"
-        self._topics = [_a_topic()]
+        self._topics: list[str] = []
+        """The first one is the bare client's."""
         self._admin: Any = None
         self._producer: Any = None
         self._consumer: Any = None
@@ -225,6 +243,7 @@ class BareKafka:
 
     async def open(self) -> None:
         aiokafka, admin = _module("aiokafka"), _module("aiokafka.admin")
+        self._topics = [_a_topic()]
         self._admin = admin.AIOKafkaAdminClient(bootstrap_servers=self._where)
         await self._admin.start()
         await self._admin.create_topics([admin.NewTopic(self._topics[0], _PARTITIONS, 1)])
@@ -256,9 +275,13 @@ class BareKafka:
     async def acknowledge(self) -> None:
         await self._consumer.commit()
 
+    async def rest(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        await consumer.stop()
+
     async def close(self) -> None:
         if self._consumer is not None:
-            await self._consumer.stop()
+            await self.rest()
         await self._producer.stop()
         with suppress(Exception):  # the last runs of a group may still hold one
             await self._admin.delete_topics(self._topics)

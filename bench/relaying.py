@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import psycopg
@@ -16,7 +16,6 @@ from bench.broker_clients import Bare, BareKafka, BareNats, BareRabbitMQ, BareRe
 from bench.events import SignedUp
 from bench.harness import Figure, Room, Side, Target
 from bench.stores import Pair, fill, pair
-from ensue import App
 from ensue.brokers import Outgoing, broker_at
 from ensue.contracts.cloudevents import binary, source_of
 
@@ -57,23 +56,33 @@ def figures(room: Room) -> Iterator[Figure]:
         with room.steps("filling the log", count) as step:
             fill(made, count, step)
         for bare in clients:
-            runner.run(bare.open())
-            try:
-                yield _relay(room, made, bare, runner, count)
-                yield _inbox(room, made, bare, runner, count // 5)
-            finally:
-                runner.run(bare.close())
+            for figure, size in ((_relay, count), (_inbox, count // 5)):
+                runner.run(bare.open())
+                try:
+                    yield figure(room, made, bare, runner, size)
+                finally:
+                    runner.run(bare.close())
     with shared_nats() as where:
         yield from relaying_peer.figures(room, where)
 
 
+def _messages(made: Pair, bare: Bare, topic: str, count: int) -> list[Outgoing]:
+    """Return what a relay publishes of the log's first events."""
+    binding, source = broker_at(bare.url).binding, source_of("elsewhere")
+    found: list[Outgoing] = []
+    for recorded in made.app().read(types=[SignedUp], limit=count):
+        content_type, headers, body = binary(recorded, source, binding)
+        found.append(Outgoing(topic, recorded.key, recorded.id_text, content_type, headers, body))
+    return found
+
+
+async def _publish(bare: Bare, messages: Sequence[Outgoing]) -> None:
+    for first in range(0, len(messages), WINDOW):
+        await bare.publish(messages[first : first + WINDOW])
+
+
 def _relay(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: int) -> Figure:
-    app = made.app()
-    broker = broker_at(bare.url)
-    messages: list[Outgoing] = []
-    for recorded in app.read(types=[SignedUp], limit=count):
-        content_type, headers, body = binary(recorded, source_of("bench"), broker.binding)
-        messages.append(Outgoing("", recorded.key, recorded.id_text, content_type, headers, body))
+    messages = _messages(made, bare, "", count)
     numbers = iter(range(1000))
 
     async def relay() -> float:
@@ -82,18 +91,16 @@ def _relay(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: in
         app = made.app()
         app.relay(bare.url, SignedUp, name=name, topic=lambda _: topic, window=WINDOW, start="beginning")
         app.migrate()
-        begin = time.perf_counter()
         async with app.running():
-            while _reached(app, name) < count:  # noqa: ASYNC110 it is the database that is asked
-                await asyncio.sleep(_LOOK_EVERY)
-            taken = time.perf_counter() - begin
+            found = await _pace(
+                made, f"select min(checkpoint) from {made.schema}.partitions where subscription = '{name}'", count
+            )
         await asyncio.to_thread(app.operations.retire, name, actor="bench", reason="measured")
-        return count / taken
+        return found
 
     async def publish() -> float:
         begin = time.perf_counter()
-        for first in range(0, count, WINDOW):
-            await bare.publish(messages[first : first + WINDOW])
+        await _publish(bare, messages)
         return count / (time.perf_counter() - begin)
 
     return room.compare(
@@ -111,56 +118,35 @@ def _noted(note: str, bare: Bare) -> str:
     return f"{note}; {bare.note}" if bare.note else note
 
 
-def _reached(app: App, name: str) -> int:
-    """Return up to which position a subscription has finished everything."""
-    return next(each.checkpoint for each in app.operations.standings() if each.subscription == name)
-
-
 def _inbox(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: int) -> Figure:
     numbers = iter(range(1000))
-    batch = 200
-
-    async def filled(topic: str) -> None:
-        broker = broker_at(bare.url)
-        publisher = broker.publisher()
-        await publisher.open([topic])
-        app = made.app()
-        window: list[Outgoing] = []
-        for recorded in app.read(types=[SignedUp], limit=count):
-            content_type, headers, body = binary(recorded, source_of("elsewhere"), broker.binding)
-            window.append(Outgoing(topic, recorded.key, recorded.id_text, content_type, headers, body))
-            if len(window) == WINDOW:
-                await publisher.publish(window)
-                window.clear()
-        await publisher.publish(window)
-        await publisher.close()
+    batch = room.sized(200, 20)
 
     async def inbox() -> float:
         name = f"inbox-{next(numbers)}"
         topic = await bare.topic(f"bench.{name}")
-        await filled(topic)
+        publisher = broker_at(bare.url).publisher()
+        await publisher.open([topic])
+        messages = _messages(made, bare, topic, count)
+        for first in range(0, count, WINDOW):
+            await publisher.publish(messages[first : first + WINDOW])
+        await publisher.close()
         with pair(room.postgres) as other:
             app = other.app()
             app.inbox(bare.url, SignedUp, name=name, topic=lambda _: topic, batch=batch)
             app.migrate()
-            begin = time.perf_counter()
             async with app.running():
-                await _until(other, count)
-                return count / (time.perf_counter() - begin)
+                return await _pace(other, f"select max(position) from {other.schema}.events", count)
 
     async def consume() -> float:
-        messages = [(each.id_text, each.data) for each in made.app().read(types=[SignedUp], limit=count)]
-        window = [Outgoing("", id, id, "application/json", {"ce-id": id}, data.encode()) for id, data in messages]
-        for first in range(0, count, WINDOW):
-            await bare.publish(window[first : first + WINDOW])
+        await _publish(bare, _messages(made, bare, "", count))
         with psycopg.connect(room.postgres, autocommit=True) as connection:
             connection.execute(
                 "create table if not exists bench_consumed "
                 "(number bigserial primary key, user_id text not null, data json not null)"
             )
             try:
-                begin = time.perf_counter()
-                taken = 0
+                first, begin, taken = 0, 0.0, 0
                 while taken < count:
                     bodies = await bare.fetch(batch)
                     with connection.transaction():
@@ -169,9 +155,12 @@ def _inbox(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: in
                             cursor.executemany("insert into bench_consumed (user_id, data) values (%s, %s)", rows)
                     await bare.acknowledge()
                     taken += len(bodies)
-                return count / (time.perf_counter() - begin)
+                    if not begin:
+                        first, begin = taken, time.perf_counter()
+                return (taken - first) / (time.perf_counter() - begin)
             finally:
                 connection.execute("drop table bench_consumed")
+                await bare.rest()
 
     return room.compare(
         f"{bare.name}, inbox of {count:,} messages into PostgreSQL",
@@ -179,17 +168,20 @@ def _inbox(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: in
         Side("inbox", lambda: runner.run(inbox())),
         Side(f"bare {bare.name}, one row per message", lambda: runner.run(consume())),
         target=Target(0.5),
-        note=_noted(f"batches of {batch}, committed before they are acknowledged", bare),
+        note=_noted(f"from the first batch of {batch} to the last, committed before they are acknowledged", bare),
         runs=5,
     )
 
 
-async def _until(made: Pair, count: int) -> None:
-    """Wait until so many events are in a log; to ask for the last one costs the server next to nothing."""
-    last = f"select max(position) from {made.schema}.events".encode()
+async def _pace(made: Pair, reached: str, count: int) -> float:
+    """Wait until something has reached a count; return how much it did in a second, once it had begun."""
+    begin, first = time.perf_counter(), 0
     async with await psycopg.AsyncConnection.connect(made.url, autocommit=True) as connection:
         while True:
-            row = await (await connection.execute(last)).fetchone()
-            if row is not None and (row[0] or 0) >= count:
-                return
+            row = await (await connection.execute(reached.encode())).fetchone()
+            there, now = (row[0] or 0) if row is not None else 0, time.perf_counter()
+            if there >= count:
+                return (count - first) / (now - begin)
+            if there and not first:
+                begin, first = now, there
             await asyncio.sleep(_LOOK_EVERY)

@@ -24,6 +24,8 @@ class Proxy:
         self.target = target
         self._tls = tls
         self.port = 0
+        self.delay = 0.0
+        """Seconds for which it holds back what it has just read, in each direction: a slow server."""
         self.rewrite: Callable[[bytes], bytes] | None = None
         """What is done to what the server sends, for a server that tells its clients where it is."""
         self.sent = 0
@@ -124,6 +126,7 @@ class Proxy:
                     self.received += len(chunk)
                     chunk = chunk if self.rewrite is None else self.rewrite(chunk)
                 await gate.wait()
+                await asyncio.sleep(self.delay)
                 writer.write(chunk)
                 await writer.drain()
 

@@ -39,7 +39,7 @@ _ASKED = os.environ.get("ENSUE_TEST_KILLS")
 KILLS = int(_ASKED or 20)
 """How often each of the three is killed."""
 FEW = int(_ASKED or 8)
-"""How often where the broker needs five seconds to come back; ENSUE_TEST_KILLS=20 kills as often as elsewhere."""
+"""How often a broker is killed that needs five seconds to come back; with ENSUE_TEST_KILLS=20 as often as the others."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Target:
     seconds: float = 20.0
     """How long the storm lasts while it is up."""
     session: float | None = None
-    kills: int = KILLS
+    strikes: int = KILLS
 
 
 @contextmanager
@@ -89,13 +89,13 @@ def rabbitmq() -> Generator[Target]:
             node.start()  # takes it five seconds
             struck += 1
 
-        yield Target(f"{node.url}?timeout=5", strike, kills=FEW)
+        yield Target(f"{node.url}?timeout=5", strike, strikes=FEW)
 
 
 @contextmanager
 def kafka() -> Generator[Target]:
     if where := os.environ.get("ENSUE_TEST_KAFKA"):
-        yield Target(f"kafka://{where}?timeout=10&partitions=4", break_off, seconds=180, session=6, kills=FEW)
+        yield Target(f"kafka://{where}?timeout=10&partitions=4", break_off, seconds=180, session=6, strikes=FEW)
         return
 
     def strike(_: Sequence[BaseProcess]) -> None:
@@ -107,7 +107,7 @@ def kafka() -> Generator[Target]:
     proxy = Proxy(0)
     with closing(OwnKafka(Wanted(proxy=proxy))) as server, Aside(proxy) as cable:
         server.start_now()
-        yield Target(server.url, strike, seconds=60, session=6, kills=FEW)
+        yield Target(server.url, strike, seconds=60, session=6, strikes=FEW)
 
 
 def break_off(clients: Sequence[BaseProcess]) -> None:
@@ -150,7 +150,7 @@ def rage(passage: Passage, target: Target) -> None:
             return row[0] if row else 0
 
         publisher, shipper = hired.start(passage.publish), hired.start(passage.ship)
-        kills = [("publisher", "shipper", "broker")[number % 3] for number in range(3 * target.kills - 1)]
+        kills = ["publisher", "shipper"] * KILLS + ["broker"] * (target.strikes - 1)
         rng.shuffle(kills)
         kills.append("broker")  # the substitute for Kafka forgets only then who is dead
         moments = sorted(rng.uniform(0.5, target.seconds) for _ in kills)

@@ -8,12 +8,12 @@ stopped, killed, filled up or put behind a proxy. Every behaviour that the abili
         await behaviour.check(site)
 """
 
-from tests.broker_suite import carrying, consuming, ending, outages, refusing, stopping
+from tests.broker_suite import carrying, consuming, ending, outages, refusing, services, stopping
 from tests.broker_suite.case import NOTHING, SECRET, Ability, Behaviour, Case, Own, Site, Wanted, behaviours_of
 
 BEHAVIOURS: tuple[Behaviour, ...] = tuple(
     behaviour
-    for room in (carrying, consuming, refusing, outages, ending, stopping)
+    for room in (carrying, consuming, refusing, outages, ending, stopping, services)
     for behaviour in behaviours_of(vars(room))
 )
 """Everything that must hold; `Behaviour.needs` names the abilities without which it says nothing."""

@@ -153,6 +153,26 @@ async def a_connection_lost_between_publish_and_acknowledgement(case: Case) -> N
             assert len(numbers) == 20
 
 
+@needs(R | Ability.PROXIED)
+async def a_slow_broker_is_waited_for_with_many_in_flight(case: Case) -> None:
+    async with (
+        Proxy(0) as proxy,
+        case.site.own(Wanted(proxy=proxy)) as server,
+        case.publisher(server.url) as publisher,
+        case.consumer(server.url) as consumer,
+    ):
+        await published(publisher, case.messages(range(1)))
+        proxy.delay = 0.05
+        began = time.monotonic()
+        assert await publisher.publish(case.messages(range(1, 300))) == [None] * 299
+        came = await fetched(consumer, 300)
+        await consumer.acknowledge(came)
+        assert time.monotonic() - began < PATIENCE / 2  # one after the other they would take half a minute
+        proxy.delay = 0.0
+        assert sorted(case.numbers(came)) == list(range(300))
+        assert await consumer.fetch(10, 0.1) == []
+
+
 @needs(Ability.PROXIED)
 async def a_broker_that_falls_silent_is_not_waited_for_longer_than_the_timeout(case: Case) -> None:
     async with (

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
 
 from ensue.app.declaring import Declares, Handler
 from ensue.brokers import Address
-from ensue.brokers.broker import exchange_of
+from ensue.brokers.arriving import Arrivals
+from ensue.brokers.broker import Pushes, exchange_of
 from ensue.brokers.receivers import receiver
 from ensue.brokers.relays import Mode, Topic, relay, topic_of
 from ensue.contracts import Publication, Reading
+from ensue.errors import DeclarationError
 from ensue.events import IntegrationEvent
 from ensue.handlers import name_of
 from ensue.log import Transaction
@@ -20,6 +22,8 @@ from ensue.subscriptions import Backoff, Start
 
 if TYPE_CHECKING:
     from typing import Unpack
+
+    from ensue.brokers.webhooks import Endpoint
 
 E = TypeVar("E", bound=IntegrationEvent)
 E2 = TypeVar("E2", bound=IntegrationEvent)
@@ -170,6 +174,8 @@ class Between(Declares):
         A message whose handler fails is recorded in the log, and with it all later ones of its key: there it is tried
         again, and becomes a dead letter, like every event. So does a message that cannot be read, or whose type the
         receiver does not read, at once. Nothing is dropped. Raises `DeclarationError` and `DuplicateName`.
+
+        With an `https` source the messages are webhooks, which are sent to you: `webhooks` lets them in.
         """
 
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -193,6 +199,23 @@ class Between(Declares):
         inbox. Raises `DeclarationError` and `DuplicateName`.
         """
         self._receive(None, (type, *more), source, name or "inbox", None, options)
+
+    def webhooks(self, source: str) -> Endpoint:
+        """Return an ASGI application that takes in what is sent to this source, for the receivers that read from it.
+
+        To be mounted where the URL of the source leads. A request that is signed with one of the secrets of the source
+        is answered with 204 once it is committed: its effect, or that it is kept for its receiver, to be tried again or
+        mended there. One that is not signed gets 401; when the database is away it is 500, and the sender tries again.
+        Raises `DeclarationError` if no receiver has been declared for this source.
+        """
+        found = [each for each in self.declarations.receivers if each.source.address == source]
+        broker = found[0].source.broker if found else None
+        if not isinstance(broker, Pushes):
+            why = "declare it before, with this source=" if broker is None else "only http and https are sent to you"
+            raise DeclarationError(f"no receiver takes webhooks from {Address(source)}: {why}")
+        from ensue.brokers.webhooks import Endpoint
+
+        return Endpoint(Arrivals(found, self._log).take, broker.signing)
 
     def _receive(
         self,

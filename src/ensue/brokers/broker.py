@@ -167,6 +167,16 @@ class SignsBodies(Protocol):
 
 
 @runtime_checkable
+class Pushes(Protocol):
+    """An ability of a broker: its messages are sent to a web application, and cannot be fetched."""
+
+    @property
+    def signing(self) -> Any:
+        """By what it is known that a message comes from the broker."""
+        ...
+
+
+@runtime_checkable
 class HasExchange(Protocol):
     """A broker to which topics are routing keys of an exchange, and groups are queues (AMQP)."""
 

@@ -6,7 +6,7 @@ for the receiver's own subscription: there it is retried, parked, edited or disc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -111,6 +111,14 @@ class Inbox:
                 except Exception:  # noqa: BLE001 recorded: its subscription calls the handler again, and tells why
                     await self._carry(partial(self._diverting, [message]))
 
+    async def keep(self, message: Received) -> None:
+        """Record a message, once, for the receiver's subscription to handle it when it goes on."""
+        await self._carry(partial(self._diverting, [message]))
+
+    def paused(self) -> Steps[Any]:
+        """Tell whether the receiver's subscription is paused; no row: it is not registered."""
+        return (yield self._log.dialect.sql["is_paused"](name=self.name))
+
     async def finish(self, message: Received, mark: str) -> None:
         """Do what a recorded message leads to, once: in one transaction with a mark of the event that holds it."""
         if message.problem is not None:
@@ -208,6 +216,12 @@ def _written(message: Received, event: Event) -> Written:
         about.correlation_id,
         about.causation_id,
     )
+
+
+async def forget_all(log: Log, consumer: str, seconds: float, stopped: Callable[[], bool]) -> None:
+    """Forget what was taken in so many seconds ago, a part of it in each transaction, unless it is told to stop."""
+    while not stopped() and await log.own.run_async(log.transaction(forget(log, consumer, seconds))):
+        pass
 
 
 def forget(log: Log, consumer: str, seconds: float) -> Steps[int]:

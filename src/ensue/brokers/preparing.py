@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ensue.brokers.broker import Pushes
 from ensue.brokers.receivers import Receiver
 from ensue.brokers.receiving import Source
 from ensue.errors import BrokerError, BrokerUnavailable, DeclarationError, NotPrepared
@@ -35,6 +36,8 @@ async def prepare(receivers: Iterable[Receiver]) -> dict[str, list[str]]:
 
 async def _prepare(source: Source) -> list[str]:
     made: list[str] = []
+    if isinstance(source.broker, Pushes):  # the sender keeps what it could not send
+        return made
     for topics, group in source.held(0, edges(1)[-1]):
         made += await source.broker.consumer(topics, group).prepare()
     return made

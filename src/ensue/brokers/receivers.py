@@ -8,28 +8,31 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from ensue.brokers.broker import Pushes
 from ensue.brokers.choosing import broker_at
 from ensue.brokers.inbox import Calling, Effect, Inbox, Recording
 from ensue.brokers.messages import kept_event, read_again
 from ensue.brokers.receiving import Line, Receiving, Source
 from ensue.brokers.relays import Topic, checked_topic, topic_of
+from ensue.brokers.sweeping import Sweeping
 from ensue.brokers.windows import watch
 from ensue.errors import DeclarationError
 from ensue.events import IntegrationEvent
 from ensue.handlers import Function
 from ensue.handlers.carrying import MakeTransaction
 from ensue.log import Log
-from ensue.subscriptions import Backoff, Delivery, Subscription, seconds
+from ensue.subscriptions import Backoff, Beside, Delivery, Subscription, seconds
 
 _SHORTEST_KEEP = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """A receiver as it was declared, and its subscription."""
+    """A receiver as it was declared, its subscription and its inbox."""
 
     subscription: Subscription
     source: Source
+    inbox: Inbox
 
 
 def receiver(
@@ -86,7 +89,9 @@ def receiver(
         recorded = delivery.recorded
         await inbox.finish(read_again(recorded, wanted, name), recorded.id_text)
 
-    def beside(first_slot: int, last_slot: int) -> Receiving:
+    def beside(first_slot: int, last_slot: int) -> Beside:
+        if isinstance(broker, Pushes):
+            return Sweeping(inbox, log, known_for) if first_slot == 0 else Receiving([], None)
         held = origin.held(first_slot, last_slot)
         lines = [Line(origin, inbox, log, topics, group) for topics, group in held]
         return Receiving(lines, partial(watch, name, origin) if first_slot == 0 else None)  # one of them is enough
@@ -100,4 +105,4 @@ def receiver(
         partitions=partitions,
         timeout=limit,
     )
-    return Receiver(subscription, origin)
+    return Receiver(subscription, origin, inbox)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ensue.brokers.broker import Broker, Consumer, Incoming, partition_topic
-from ensue.brokers.inbox import Inbox, forget
+from ensue.brokers.inbox import Inbox, forget_all
 from ensue.brokers.messages import Received, read
 from ensue.brokers.witnessing import taking_in
 from ensue.errors import BrokerError, BrokerRefused, BrokerUnavailable, DeclarationError, EnsueError
@@ -25,8 +25,8 @@ _WAIT = 1.0
 """Seconds after which a fetch without a message is begun again."""
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
-_FORGET_EVERY = 60.0
-_WELL = Condition(None, 0.0)
+FORGET_EVERY = 60.0
+WELL = Condition(None, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Receiving:
         """Why one of them receives nothing; none of them is known to be well before all are."""
         found = [line.condition for line in self._lines]
         waiting = [each for each in found if each is not None and each.reason is not None]
-        return waiting[0] if waiting else None if None in found else _WELL
+        return waiting[0] if waiting else None if None in found else WELL
 
     def pause(self, paused: bool) -> None:
         """Fetch nothing more, or go on."""
@@ -136,7 +136,7 @@ class Line:
             while await self._may_go_on():
                 try:
                     await self._round()
-                    pause, self.condition = _FIRST_PAUSE, _WELL
+                    pause, self.condition = _FIRST_PAUSE, WELL
                 except (DeclarationError, asyncio.CancelledError):
                     raise
                 except Exception as error:  # noqa: BLE001 said, and tried again: nothing was acknowledged
@@ -176,7 +176,7 @@ class Line:
             self._acknowledging = asyncio.ensure_future(batch.consumer.acknowledge(batch.messages))
             if self._ahead is None:
                 await self._acknowledged()
-        if time.monotonic() - self._forgotten_at > _FORGET_EVERY:
+        if time.monotonic() - self._forgotten_at > FORGET_EVERY:
             await self._forget()
 
     async def _fetch(self) -> _Batch:
@@ -203,10 +203,7 @@ class Line:
     async def _forget(self) -> None:
         """Forget what the broker cannot deliver again any more."""
         self._forgotten_at = time.monotonic()
-        while not self._stopping.is_set():
-            steps = self._log.transaction(forget(self._log, self._inbox.name, self._source.keep))
-            if not await self._log.own.run_async(steps):
-                return
+        await forget_all(self._log, self._inbox.name, self._source.keep, self._stopping.is_set)
 
     async def _rest(self, delay: float) -> None:
         with suppress(TimeoutError):

@@ -1,0 +1,2 @@
+-- Whether a subscription is paused; no row: it is not registered.
+select paused from ensue_subscriptions where name = :name
