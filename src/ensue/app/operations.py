@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ensue.app.checking import Checked, check_events
-from ensue.app.declaring import Declarations
+from ensue.app.declarations import Declarations
 from ensue.app.searching import Found, search
 from ensue.brokers.windows import Window, window
 from ensue.errors import UnknownName
@@ -24,21 +24,14 @@ from ensue.subscriptions.operating import (
     DeadLetter,
     Decision,
     Filter,
-    Holder,
     Progress,
-    Standing,
-    WorkerSeen,
-    alive,
     audit,
-    clock,
     dead_letters,
     decide,
     edit,
-    holders,
-    standings,
     waiting,
-    workers,
 )
+from ensue.subscriptions.standings import Holder, Standing, WorkerSeen, alive, clock, holders, standings, workers
 
 
 class Operations:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from ensue.app.declaring import Declarations
+from ensue.app.declarations import Declarations
 from ensue.app.recording import Recording
 from ensue.drawing import Map
 from ensue.errors import UnknownName
@@ -57,7 +57,7 @@ class Processes:
         With `compensate`, what undoes its steps is recorded, the last first; the wire types of that are returned.
         Raises `UnknownName` if no such process runs.
         """
-        record = self._recording.app_record
+        record = self._recording.record
 
         def work() -> Work[tuple[str, ...]]:
             return cancelling(self._log, process, key, actor=actor, reason=reason, compensate=compensate, record=record)

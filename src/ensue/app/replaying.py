@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ensue.app.declaring import Declarations
+from ensue.app.declarations import Declarations
 from ensue.errors import DeclarationError, ProjectionError, UnknownName
 from ensue.handlers.projections import (
     Build,

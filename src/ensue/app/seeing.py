@@ -6,7 +6,8 @@ import msgspec
 
 from ensue.app.app import App
 from ensue.subscriptions.inspecting import LastError
-from ensue.subscriptions.operating import ALL, Standing
+from ensue.subscriptions.operating import ALL
+from ensue.subscriptions.standings import Standing
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from ensue.cli.target import Target, address
 from ensue.contracts import check_contracts
 from ensue.errors import ContractBroken, MasterKeyMissing, NotMigrated, UnusableContract
 from ensue.log import Sqlite
-from ensue.subscriptions.operating import Holder, Standing
+from ensue.subscriptions.standings import Holder, Standing
 
 LONG_TRANSACTION = 10.0
 """Seconds for which a transaction may hold back the horizon before it is worth a word; six times that is wrong."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from ensue.app import App
 from ensue.app.seeing import Seen, look
-from ensue.subscriptions.operating import Holder
+from ensue.subscriptions.standings import Holder
 
 EVERY = 1.5
 """Seconds between two looks."""

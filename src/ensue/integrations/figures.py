@@ -22,7 +22,7 @@ from ensue.integrations.instruments import (
     Instrument,
 )
 from ensue.integrations.standing import standings_of, state_of
-from ensue.subscriptions.operating import Standing
+from ensue.subscriptions.standings import Standing
 
 _HEARD_OF = 60.0
 

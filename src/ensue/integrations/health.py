@@ -14,7 +14,7 @@ import msgspec
 from ensue.app import App
 from ensue.integrations.standing import standings_of, state_of
 from ensue.subscriptions import Worker, seconds
-from ensue.subscriptions.operating import Holder, Standing
+from ensue.subscriptions.standings import Holder, Standing
 
 _SILENT = 10.0
 """Seconds after which a worker that has not looked for events is dead: it looks every two seconds at least."""

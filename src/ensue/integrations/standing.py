@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ensue.app import App
-from ensue.subscriptions.operating import Partition, Standing, standings
+from ensue.subscriptions.standings import Partition, Standing, standings
 
 
 class Standings(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,7 @@ import msgspec
 
 from ensue.errors import UnknownName
 from ensue.events import Event
-from ensue.handlers.carrying import Do, Work
+from ensue.handlers.carrying import Do, Record, Work
 from ensue.handlers.processes.keeping import Run, Status, Undo, lock, owner_of, reveal, text
 from ensue.handlers.processes.process import stored_as
 from ensue.handlers.timers import Timer, drop_timers, timers_of
@@ -125,7 +125,7 @@ def shown(log: Log, process: str, key: str) -> Steps[ProcessShown]:
 
 
 def cancelling(
-    log: Log, process: str, key: str, *, actor: str, reason: str, compensate: bool, record: Callable[..., Any]
+    log: Log, process: str, key: str, *, actor: str, reason: str, compensate: bool, record: Record
 ) -> Work[tuple[str, ...]]:
     """End a running process: its timers go, and, if that is wanted, what undoes its steps is recorded, the last first.
 
@@ -141,7 +141,7 @@ def cancelling(
         yield reveal(log, process, [run], undo_only=True)
     messages: list[Event] = [each.event for each in reversed(run.undo)] if compensate else []
     if messages:
-        yield Do(lambda via: record(*messages, via=via), nullcontext, process)
+        yield Do(lambda via: record(tuple(messages), via), nullcontext, process)
     yield drop_timers(log, [(owner_of(process, key), name) for name in run.timers])
     run.status, run.outcome, run.timers, run.late = "cancelled", reason or f"cancelled by {actor}", {}, []
     if compensate:
