@@ -1064,7 +1064,7 @@ async def test_a_paused_subscription_waits(app: App) -> None:
 
     async with app.running(lease=0.3) as worker:
         await asyncio.to_thread(app.operations.pause, "paused", actor="ann", reason="the service is moving house")
-        await until(lambda: all(r.paused for r in worker._runners.values() if r.subscription.name == "paused"))
+        await until(lambda: all(r.paused for r in worker._crew.runners.values() if r.subscription.name == "paused"))
         record(app, *(Loose(n=n) for n in range(3)))
         await until(lambda: len(others) == 3)
         assert seen == []

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from ensue import App, Delivery, DomainEvent, Hold
+from ensue import App, Delivery, DomainEvent, Hold, Retry
 from ensue.app import judging
 from ensue.events import Recorded
 from ensue.log import Selection
 from ensue.subscriptions import Outcome, Subscription
 from ensue.subscriptions.declared import SLOTS
 from ensue.subscriptions.leasing import Claimed, Lease
-from ensue.subscriptions.operating import Held, Standing
 from ensue.subscriptions.runner import Runner
+from ensue.subscriptions.standings import Held, Standing
 from tests.broker_servers import OwnRedis
 from tests.patience import PATIENCE, until, until_sync
 from tests.shop import Shop, open_shop
@@ -225,6 +225,32 @@ async def test_a_parked_key_that_is_held_is_seen_too(url: str, schema: str) -> N
         await until(lambda: held(app))
     (standing,) = app.operations.standings()
     assert (standing.behind, standing.retrying) == (0, 1)
+
+
+async def test_others_do_not_wait_for_the_many_due_keys_of_one_that_is_held(url: str, schema: str) -> None:
+    app, done = App("holding", url, schema=schema, migrate=True), list[str]()
+
+    @app.on(Rung)
+    async def away(event: Rung, delivery: Delivery) -> Outcome | None:
+        return Retry(0.0) if delivery.attempt == 1 else Hold(3600.0)
+
+    @app.on(Rung)
+    async def here(event: Rung, delivery: Delivery) -> Outcome | None:
+        if event.key == "last" and delivery.attempt == 1:
+            return Retry(0.0)
+        done.append(event.key)
+        return None
+
+    async with app.running():
+        with app.transaction() as connection:
+            app.record(*(Rung(key=f"k{number}") for number in range(1100)), via=connection)
+        await until(lambda: len(done) == 1100)
+        await until(
+            lambda: next(each for each in app.operations.standings() if each.subscription == "away").retrying == 1100
+        )
+        with app.transaction() as connection:
+            app.record(Rung(key="last"), via=connection)
+        await until(lambda: "last" in done)
 
 
 async def test_it_is_written_when_it_changes_and_not_with_every_event() -> None:

@@ -64,7 +64,7 @@ MIGRATIONS = [
     "0008_personal_keys",
     "0009_looking",
     "0010_builds_and_undoing",
-    "0012_marks",
+    "0011_marks",
 ]
 
 

@@ -137,9 +137,7 @@ async def test_positions_that_a_crash_takes_back_are_not_skipped(
         assert found
         async with app.running(lease=600) as worker:
             await until(lambda: book.total == 1)
-            await until(
-                lambda: all(isinstance(r, Runner) and r.checkpoint == r._saved for r in worker._runners.values())
-            )
+            await until(lambda: all(isinstance(r, Runner) and r.settled for r in worker._crew.runners.values()))
             os.kill(found[0], signal.SIGSTOP)  # so that only commits are written out
             for _ in range(100):
                 app.record(Noted(key="k0", n=-1), via=connection)
@@ -388,9 +386,7 @@ async def test_an_idle_subscription_costs_no_query(
             await until(lambda: len(worker._tail.attached) == count)
             record(app, 1, range(1))
             await until(lambda: book.total == count)
-            await until(
-                lambda: all(isinstance(r, Runner) and r.checkpoint == r._saved for r in worker._runners.values())
-            )
+            await until(lambda: all(isinstance(r, Runner) and r.settled for r in worker._crew.runners.values()))
             before, end = worker.statements, time.monotonic() + 3.0
             await until(lambda: time.monotonic() > end)
             statements.append(worker.statements - before)

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import gc
 import sqlite3
-from datetime import timedelta
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from ensue import App, DomainEvent, IntegrationEvent, SourcedEvent
+from ensue import (
+    Aggregate,
+    App,
+    Delivery,
+    DomainEvent,
+    IntegrationEvent,
+    Process,
+    SourcedEvent,
+    evolves,
+    starts,
+)
 from ensue.errors import (
     DatabaseUnavailable,
     DeclarationError,
@@ -21,7 +36,7 @@ from ensue.errors import (
     UnusableConnection,
     VersionConflict,
 )
-from tests.patience import until_sync
+from tests.patience import until, until_sync
 
 
 class Noted(DomainEvent, name="test.own.noted"):
@@ -80,6 +95,31 @@ def test_a_lent_transaction_rolls_back_when_its_block_raises(app: App) -> None:
         app.record(Noted(text="lost"), via=connection)
         app.record(Counted(number=1), via=connection, stream="s", expected=9)
     assert texts(app) == []
+
+
+def test_a_transaction_that_has_failed_is_not_said_to_be_committed(postgres_url: str, schema: str) -> None:
+    app = App("own", postgres_url, schema=schema)
+    app.migrate()
+    with pytest.raises(UnusableConnection, match="rolled back"), app.transaction() as connection:
+        app.record(Noted(text="lost"), via=connection)
+        with suppress(psycopg.Error):
+            connection.execute("select 1 / 0")
+    with app.transaction() as connection:
+        app.record(Noted(text="kept"), via=connection)
+        with suppress(psycopg.Error), connection.transaction():  # type: ignore[attr-defined]
+            connection.execute("select 1 / 0")
+    assert texts(app) == ["kept"]
+
+
+async def test_nor_is_an_async_one(postgres_url: str, schema: str) -> None:
+    app = App("own", postgres_url, schema=schema)
+    app.migrate()
+    with pytest.raises(UnusableConnection, match="rolled back"):
+        async with app.transaction() as connection:
+            await app.record(Noted(text="lost"), via=connection)
+            with suppress(psycopg.Error):
+                await connection.execute("select 1 / 0")
+    assert [each async for each in app.read()] == []
 
 
 def test_a_lent_connection_is_taken_back_behind_its_block_and_lent_again(app: App) -> None:
@@ -340,3 +380,145 @@ def test_a_moment_is_read_in_utc_whatever_the_session_says(postgres_url: str, sc
         (found,) = app.read(via=connection, since=receipt.recorded_at)
     assert found.recorded_at == receipt.recorded_at
     assert found.recorded_at.utcoffset() == receipt.recorded_at.utcoffset() == timedelta(0)
+
+
+# ------------------------------------------------------------------------------------ of an application that is no more
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Let nothing be freed but what nobody refers to, not even itself."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def declare_much(app: App) -> None:
+    """Declare everything that holds something of its application; functions at the top of a module do not."""
+    app.on(Noted)(react)
+    app.translate(Noted, name="announce")(announce)
+    app.within(Counted)(guard)
+    made = "create table texts_of_own (text text)"
+    app.projection(Noted, tables="texts_of_own", set_up=made, name="texts")(project)
+    app.process(key="text")(Waiting)
+    app.schedule("* * * * *", name="tick")(tick)
+    app.inbox("nats://localhost/none", Announced)
+    app.relay("nats://localhost/none", Announced, name="announced", partitions=2)
+    app.module("part").on(Noted, name="part")(react)
+    app.repository(Number)
+
+
+def react(event: Noted, delivery: Delivery) -> None: ...
+
+
+def announce(event: Noted) -> Announced:
+    return Announced(place=event.text)
+
+
+def guard(event: Counted) -> None: ...
+
+
+def project(event: Noted, connection: Any) -> None: ...
+
+
+def tick(moment: datetime) -> None: ...
+
+
+class Number(Aggregate):
+    count: int = 0
+
+    @evolves
+    def _(self, event: Counted) -> None:
+        self.count = event.number
+
+
+class Waiting(Process, name="test.own.waiting"):
+    @starts
+    def begin(self, event: Noted) -> None: ...
+
+
+@pytest.mark.usefixtures("uncollected")
+@pytest.mark.parametrize("declare", [lambda _: None, declare_much], ids=["plain", "much"])
+def test_an_application_that_nobody_has_any_more_closes_its_connections(
+    url: str, schema: str, declare: Callable[[App], None]
+) -> None:
+    app = App("own", url, schema=schema, migrate=True)
+    declare(app)
+    with app.transaction() as connection:
+        app.record(Noted(text="recorded"), via=connection)
+    assert texts(app) == ["recorded"]
+    with app.log.own.lend() as other:
+        assert other is connection
+    app.operations.standings()
+    own = weakref.ref(app.log.own)
+    del app
+    assert own() is None
+    with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError), match="closed"):
+        connection.execute("select 1")
+
+
+@pytest.mark.usefixtures("uncollected")
+def test_a_repository_outlives_its_application(url: str, schema: str) -> None:
+    app = App("own", url, schema=schema, migrate=True)
+    numbers, own = app.repository(Number), weakref.ref(app.log.own)
+    anchor = app if url.startswith("memory:") else None  # what is in memory is gone with the application
+    del app
+    with numbers.edit("1", create=True) as number:
+        number.apply(Counted(number=7))
+    assert numbers.get("1").count == 7
+    del numbers, number, anchor
+    assert own() is None
+
+
+@pytest.mark.usefixtures("uncollected")
+def test_neither_does_a_worker_that_has_ended_keep_them(url: str, schema: str) -> None:
+    app = App("own", url, schema=schema, migrate=True)
+    seen: list[str] = []
+
+    @app.on(Noted)
+    async def note(event: Noted) -> None:
+        seen.append(event.text)
+
+    async def work(app: App) -> None:
+        async with app.running():
+            with app.transaction() as connection:
+                app.record(Noted(text="handled"), via=connection)
+            await until(lambda: seen == ["handled"])
+
+    asyncio.run(work(app))
+    own = weakref.ref(app.log.own)
+    del app
+    assert own() is None
+
+
+# ------------------------------------------------------------------------------------------------ in many event loops
+
+
+class Nosy(asyncio.SelectorEventLoop):
+    """An event loop during whose question whether it is closed, another one comes and reads."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def is_closed(self) -> bool:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return super().is_closed()
+
+
+def test_event_loops_come_while_another_looks_for_those_that_have_ended(postgres_url: str, schema: str) -> None:
+    app = App("own", postgres_url, schema=schema)
+    app.migrate()
+
+    async def read() -> list[str]:
+        return [each.event.text async for each in app.read()]
+
+    with closing(Nosy()) as loop:
+        assert loop.run_until_complete(read()) == []
+        with ThreadPoolExecutor() as threads:
+            loop.meanwhile = lambda: threads.submit(asyncio.run, read()).result()
+            assert asyncio.run(read()) == []
+        assert loop.meanwhile is None

@@ -20,7 +20,8 @@ from ensue.history import Difference, History, Need, Prunable, Pruning, State, T
 from ensue.log import Hold, Pruned
 from ensue.seals import CheckpointSealed, Finding, Growth, Proof, Sealed, Seals, SigningKey, Verified
 from ensue.seals import Standing as SealStanding
-from ensue.subscriptions.operating import AuditEntry, DeadLetter, Filter, Holder, Partition, Standing, WorkerSeen
+from ensue.subscriptions.operating import AuditEntry, DeadLetter, Filter
+from ensue.subscriptions.standings import Holder, Partition, Standing, WorkerSeen
 from ensue.tables import Table
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"

@@ -60,7 +60,7 @@ def run_sql(app: App, sql: str) -> list[Any]:
 
 
 def places(worker: Worker) -> set[tuple[str, int]]:
-    return {lease.place for lease in worker._runners}
+    return {lease.place for lease in worker._crew.runners}
 
 
 class Book:
@@ -212,7 +212,7 @@ async def test_who_has_lost_the_lease_writes_nothing(app: App) -> None:
         run_sql(app, "update ensue_partitions set owner = 'other:1:x', epoch = epoch + 1")
         gate.set()
         await until(lambda: len(seen) == 3)
-        await until(lambda: not worker._runners, "it should find out when it saves")
+        await until(lambda: not worker._crew.runners, "it should find out when it saves")
         assert app.operations.dead_letters(Filter(waiting_only=False)) == []
         (standing,) = app.operations.standings()
         assert standing.checkpoint == 0
@@ -226,9 +226,9 @@ async def test_a_lease_that_was_lost_is_found_by_the_next_round(app: App) -> Non
     app.on(Shared, name="idle")(book.handle)
     async with app.running(lease=0.6) as worker:
         run_sql(app, "update ensue_partitions set owner = 'other:1:x', epoch = epoch + 1")
-        await until(lambda: not worker._runners)
+        await until(lambda: not worker._crew.runners)
         record(app, 1, range(1))
-        await until(lambda: worker._runners, "the other one's lease has run out")
+        await until(lambda: worker._crew.runners, "the other one's lease has run out")
         await until(lambda: book.total == 1)
 
 
@@ -245,9 +245,9 @@ async def test_repartitioning_in_quiet_doubles_and_loses_nothing(app: App, steps
         for parts in steps[1:]:
             await until(lambda: book.total == 50 * count)
             await until(lambda: app.operations.standings()[0].behind == 0)
-            old = set(worker._runners)
+            old = set(worker._crew.runners)
             await asyncio.to_thread(app.operations.repartition, "cut", parts, actor="ann", reason="more machines")
-            await until(lambda: len(worker._runners) == parts and not old & worker._runners.keys())
+            await until(lambda: len(worker._crew.runners) == parts and not old & worker._crew.runners.keys())
             record(app, 50, range(count, count + 1))
             count += 1
         await until(lambda: book.total >= 50 * count)
@@ -326,7 +326,7 @@ async def test_repartitioning_under_load_loses_nothing_and_keeps_the_order(app: 
                 mark = calls
                 await until(lambda mark=mark: calls > mark + 200)  # type: ignore[misc]
                 await asyncio.to_thread(app.operations.repartition, "busy", parts, actor="ann", reason="a test")
-                await until(lambda parts=parts: len(worker._runners) == parts)  # type: ignore[misc]
+                await until(lambda parts=parts: len(worker._crew.runners) == parts)  # type: ignore[misc]
             recording = False
             await asyncio.to_thread(thread.join)
             await until(lambda: sum(map(len, first.values())) == 25 * recorded, seconds=40)

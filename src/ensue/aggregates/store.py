@@ -40,7 +40,7 @@ class Recorder(Protocol):
         """Put before an operation what must be done first; None: it runs on a connection of ensue's own."""
         ...
 
-    def record(self, events: tuple[Event, ...], stream: str, expected: int, dedupe: str | None, via: object) -> Any:
+    def record(self, events: tuple[Event, ...], via: Any, *, stream: str, expected: int, dedupe: str | None) -> Any:
         """Record in the open transaction: a receipt on a sync connection, an awaitable of it on an async one."""
         ...
 
@@ -144,8 +144,9 @@ class Store(Generic[S]):
         return self._saved(loaded, receipt, via)
 
     def _save_on(self, loaded: Loaded[S], events: tuple[Event, ...], via: object) -> Receipt:
-        stream = self.model.stream(loaded.id)
-        receipt: Receipt = self._recorder.record(events, stream, loaded.version, loaded.dedupe, via)
+        receipt: Receipt = self._recorder.record(
+            events, via, stream=self.model.stream(loaded.id), expected=loaded.version, dedupe=loaded.dedupe
+        )
         if self._loader.keeps_snapshots and not receipt.duplicate:
             self.log.run(self._loader.snapshot(loaded, events), via)
         return receipt
@@ -163,8 +164,9 @@ class Store(Generic[S]):
         return self._saved(loaded, receipt, via)
 
     async def _save_on_async(self, loaded: Loaded[S], events: tuple[Event, ...], via: object) -> Receipt:
-        stream = self.model.stream(loaded.id)
-        receipt: Receipt = await self._recorder.record(events, stream, loaded.version, loaded.dedupe, via)
+        receipt: Receipt = await self._recorder.record(
+            events, via, stream=self.model.stream(loaded.id), expected=loaded.version, dedupe=loaded.dedupe
+        )
         if self._loader.keeps_snapshots and not receipt.duplicate:
             await self.log.run(self._loader.snapshot(loaded, events), via)
         return receipt

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, get_args, overload
 
 from ensue.app.between import Between
-from ensue.app.boundaries import check_boundaries
-from ensue.app.building import make_missing, make_missing_here
+from ensue.app.building import make_missing
 from ensue.app.collecting import Collecting
-from ensue.app.declaring import Declarations
+from ensue.app.declarations import Declarations
 from ensue.app.forgetting import Forgetting
 from ensue.app.mapping import Map, chart
+from ensue.app.migrating import Migration
 from ensue.app.modules import Module
 from ensue.app.operations import Operations
 from ensue.app.ownership import Ownership
 from ensue.app.processes import Processes
-from ensue.app.processing import Timing, check_commands, chores
+from ensue.app.processing import Timing, chores
 from ensue.app.projecting import Projections
 from ensue.app.reading import Reading
 from ensue.app.recording import Recording
 from ensue.app.replaying import Replays
 from ensue.app.sealing import Sealing
 from ensue.app.serving import describe
+from ensue.app.startup import check_declarations
+from ensue.app.working import at_work, until_told
 from ensue.brokers.preparing import prepare
-from ensue.contracts import Service, check_contracts
+from ensue.contracts import Service
 from ensue.errors import DeclarationError
 from ensue.events import Event, Observer, Receipt, stored_types
 from ensue.handlers.projections import first_build
@@ -47,22 +47,17 @@ from ensue.log import (
     Log,
     Place,
     Selection,
-    Steps,
     SyncConnection,
     Transaction,
     open_sqlite,
 )
 from ensue.seals import Seals
-from ensue.subscriptions import Subscription, Worker, register
+from ensue.subscriptions import Subscription, Worker
 
 if TYPE_CHECKING:
     from ensue.app.lakes import LakeReplays
 
 logger = logging.getLogger("ensue")
-
-_several: ContextVar[App | None] = ContextVar("ensue_several_aggregates", default=None)
-
-T = TypeVar("T")
 
 
 class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
@@ -103,28 +98,29 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
         self.name = name
         self.contracts = None if contracts is None else Path(contracts)
         """The folder of the contract files, against which the integration events are checked at start-up."""
-        self._rule: AggregateRule = aggregate_rule
         self.log = Log(Place(name, url, schema), master_keys)
         self.declarations = Declarations()
         self.ownership = Ownership()
         self._modules: dict[str, Module] = {}
         self._module = None
         self._log = self.log
-        self._recording = Recording(self.log, self.declarations.guards, self.record, self._migrated_first)
+        check = partial(check_declarations, name, self.declarations, self.ownership, self.contracts)
+        self._migration = Migration(self.log, self.declarations, check, on_first_use=migrate)
+        first = self._migration.first if migrate else None
+        self._recording = Recording(self.log, self.declarations.guards, aggregate_rule, first)
         self.operations = Operations(self.log, self.declarations, self._recording)
         """What operators do: look, retry, skip, discard, pause."""
         self.replays = Replays(self.log, self.declarations)
         """Reading the log again: projections are built anew, compared, switched and repaired."""
         self.history = History(
-            self.log, self._recording, self.declarations.aggregates, lambda: self.declarations.names_of("relay")
+            self.log, self._recording, self.declarations.aggregates, partial(self.declarations.names_of, "relay")
         )
         """Looking back: what caused what, what was at a moment, how much of the past is kept."""
-        self.seals = Seals(self.log, lambda: self.declarations.sealer)
+        declarations = self.declarations
+        self.seals = Seals(self.log, lambda: declarations.sealer)
         """Sealing the log against falsification, verifying it, proving what is in it."""
         self.processes = Processes(self.log, self.declarations, self._recording)
         """What operators do with processes: list, show, cancel, draw."""
-        self._migrates = migrate
-        self._migrated_here = False
         self._anchor: sqlite3.Connection | None = None
         if self.log.place.in_memory:  # a log in memory lives as long as somebody is connected
             self._anchor = open_sqlite(self.log.place)
@@ -186,10 +182,7 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
         command that has no handler, and, where `contracts` names a folder, `ContractBroken` if an integration event is
         not as its contract file says or has none.
         """
-        check_boundaries(self.declarations, self.ownership)
-        check_commands(self.declarations)
-        if self.contracts is not None:
-            check_contracts(self.service(), self.contracts)
+        check_declarations(self.name, self.declarations, self.ownership, self.contracts)
 
     # --- recording
 
@@ -236,33 +229,18 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
         `SecondAggregate` if this transaction has recorded in another stream, and `NotMigrated` if there is no log.
         Whatever is raised, nothing is recorded.
         """
-        rule = self._rule if stream is None or _several.get() is not self else "off"
-        events = (event, *more)
-        steps = self.log.append(events, stream=stream, expected=expected, dedupe=dedupe, rule=rule)
-        if self._migrates:
-            steps = self._after_migrating(steps)
-        guards = self.declarations.guards
-        result: Receipt | Coroutine[Any, Any, Receipt]
-        if calls := guards.calls(events):
-            result = guards.record(self.log, steps, calls, via)
-        else:
-            result = self.log.run(steps, via)
-        return result
+        recorded: Receipt | Coroutine[Any, Any, Receipt] = self._recording.record(
+            (event, *more), via, stream=stream, expected=expected, dedupe=dedupe
+        )
+        return recorded
 
-    @contextmanager
-    def several_aggregates(self, why: str) -> Generator[None]:
+    def several_aggregates(self, why: str) -> AbstractContextManager[None]:
         """Let transactions inside the block change more than one aggregate; `why` is for those who read the code.
 
         It follows `contextvars`: tasks started inside inherit it, threads do not. Raises `DeclarationError` for an
         empty `why`.
         """
-        if not isinstance(why, str) or not why.strip():
-            raise DeclarationError("several_aggregates(…): say why both must change together")
-        token = _several.set(self)
-        try:
-            yield
-        finally:
-            _several.reset(token)
+        return self._recording.several_aggregates(why)
 
     def transaction(self) -> Transaction:
         """Lend a connection in a transaction of its own, to those who have none: `with` or `async with`.
@@ -332,7 +310,6 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
         """
         self.check()
         self._check_keys()
-        ready = asyncio.Event()
         cursors = partial(self.declarations.cursors, self.log)
         worker = Worker(
             self.log,
@@ -342,37 +319,10 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
             chores=chores(self.log, self.declarations),
             prepare=partial(make_missing, self.log, self.declarations),
         )
-        if self._migrates:
+        if self._migration.on_first_use:
             self.migrate()
-        owner = asyncio.current_task()
-        task = asyncio.ensure_future(worker.run(ready.set))
-
-        def tell(done: asyncio.Task[None]) -> None:
-            if not done.cancelled() and done.exception() is not None and owner is not None and not leaving:
-                owner.cancel("the ensue worker has failed")
-
-        leaving = False
-        task.add_done_callback(tell)
-        waiting = asyncio.ensure_future(ready.wait())
-        try:
-            await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                leaving = True
-                task.result()
+        async with at_work(worker):
             yield worker
-        except asyncio.CancelledError:
-            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                if owner is not None:
-                    owner.uncancel()
-                raise error from None
-            raise
-        finally:
-            leaving = True
-            waiting.cancel()
-            task.cancel()
-            await asyncio.wait([task])
-            if not task.cancelled():
-                task.exception()
 
     def run(
         self, *, lease: float = 5.0, grace: float = 30.0, started: Callable[[Worker], object] = lambda _: None
@@ -381,29 +331,14 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
 
         `started` is called with it in its event loop, once it works: `Pulse.watch`, for example.
         """
-        stopped = False
 
         async def work() -> None:
-            loop, me = asyncio.get_running_loop(), asyncio.current_task()
-
-            def stop() -> None:
-                nonlocal stopped
-                if not stopped and me is not None:  # also while it still waits for the database
-                    stopped = True
-                    me.cancel()
-
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, stop)
             async with self.running(lease=lease, grace=grace) as worker:
                 started(worker)
                 logger.info("worker %s runs %d subscriptions", worker.id, len(self.subscriptions))
                 await asyncio.Event().wait()
 
-        try:
-            asyncio.run(work())
-        except asyncio.CancelledError:
-            if not stopped:
-                raise
+        until_told(work)
 
     # --- the schema
 
@@ -415,9 +350,7 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
         and `ContractBroken` if the declarations are wrong, see `check`; then nothing is made or registered. It goes to
         no broker: that is `prepare_receivers`.
         """
-        applied = self._own(self.log.transaction(self._migrate()))
-        make_missing_here(self.log, self.declarations)
-        return applied
+        return self._migration.run()
 
     async def prepare_receivers(self) -> dict[str, list[str]]:
         """Make at the brokers what keeps messages for the declared receivers, as a step of a deployment.
@@ -428,39 +361,3 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
         prepared, if a broker is away or refuses.
         """
         return await prepare(self.declarations.receivers)
-
-    def _migrate(self) -> Steps[list[str]]:
-        self.check()  # here and now, before a connection is opened
-        return self._migrating()
-
-    def _migrating(self) -> Steps[list[str]]:
-        applied = yield from self.log.migrate()
-        yield from register(self.log, (yield from self.declarations.cursors(self.log, create=True)))
-        return applied
-
-    def _migrated_first(self, steps: Steps[T], *, own: bool) -> Steps[T]:
-        """Put the migration before an operation if it is wanted on first use; on an `own` connection it commits."""
-        if self._migrates and own:
-            self.migrate()
-            self._migrates = False
-        return self._after_migrating(steps) if self._migrates else steps
-
-    def _after_migrating(self, steps: Steps[T]) -> Steps[T]:
-        """Put the migration before an operation, in its transaction, until it is seen to have been committed.
-
-        What this application has migrated itself it may see before that: then it goes on looking.
-        """
-        yield from self.log.begin()
-        if (yield from self.log.pending()):
-            self._migrated_here = True
-            yield from self._migrate()
-        elif not self._migrated_here:
-            yield from self.log.migrate()  # there is nothing to do; it looks whose log this is
-            self._migrates = False
-        return (yield from steps)
-
-    def _own(self, steps: Steps[T]) -> T:
-        """Carry an operation out on a sync connection of its own."""
-        with self.log.own.lend() as connection:
-            result: T = self.log.run(steps, connection)
-            return result

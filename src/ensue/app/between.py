@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
 
-from ensue.app.declaring import Declares, Handler
+from ensue.app.declarations import Handler
+from ensue.app.declaring import Declares
 from ensue.brokers import Address
 from ensue.brokers.arriving import Arrivals
 from ensue.brokers.broker import Pushes, exchange_of

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from ensue.app.declaring import Declarations, Handler
+from ensue.app.declarations import Declarations, Handler
 from ensue.app.modules import evolved
 from ensue.app.ownership import Ownable, Ownership, label_of, raises, stream_name
 from ensue.errors import BoundaryCrossed

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from ensue.app.declaring import Declarations
+from ensue.app.declarations import Declarations
 from ensue.errors import DatabaseUnavailable, DeclarationError
 from ensue.handlers.carrying import Carrier, Work
 from ensue.handlers.projections import Projection, create_build, lacking

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ensue.app.declaring import Owned
+from ensue.app.declarations import Owned
 from ensue.errors import UndecodableEvent
 from ensue.events import Event, Recorded
 from ensue.log import Call, Log, Selection, Steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from ensue.app.declaring import Declarations
+from ensue.app.declarations import Declarations
 from ensue.events.personal import is_personal
 from ensue.history import errands
 from ensue.history.appearances import Appearances, Progress, appearances

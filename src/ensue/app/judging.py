@@ -12,7 +12,8 @@ from ensue.app.app import App
 from ensue.app.seeing import Seen, look, state_of
 from ensue.app.telling import ago, count, line, span, until
 from ensue.subscriptions import Subscription
-from ensue.subscriptions.operating import ALL, Holder, Standing
+from ensue.subscriptions.operating import ALL
+from ensue.subscriptions.standings import Holder, Standing
 
 PATIENCE = 60.0
 """Seconds for which a transaction may hold back the horizon, and a broker may be away, before that is wrong: services

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from ensue.app.declaring import Declarations
+from ensue.app.declarations import Declarations
 from ensue.app.replaying import Progress, Replays
 from ensue.errors import DeclarationError, ProjectionError
 from ensue.events import stored_types

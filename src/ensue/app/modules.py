@@ -6,7 +6,7 @@ from typing import TypeVar, cast, overload
 
 from ensue.aggregates import Aggregate, Decider
 from ensue.app.between import Between
-from ensue.app.declaring import Declarations, Owned
+from ensue.app.declarations import Declarations, Owned
 from ensue.app.ownership import Ownable, Ownership, is_entity, label_of, raises
 from ensue.app.processing import Processing
 from ensue.app.projecting import Projections

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ensue.app.checking import Checked, check_events
-from ensue.app.declaring import Declarations
+from ensue.app.declarations import Declarations
 from ensue.app.processing import undoing_of
 from ensue.app.recording import Recording
 from ensue.app.searching import Found, search
@@ -28,22 +28,15 @@ from ensue.subscriptions.operating import (
     DeadLetter,
     Decision,
     Filter,
-    Holder,
     Noting,
     Progress,
-    Standing,
-    WorkerSeen,
-    alive,
     audit,
-    clock,
     dead_letters,
     decide,
     edit,
-    holders,
-    standings,
     waiting,
-    workers,
 )
+from ensue.subscriptions.standings import Holder, Standing, WorkerSeen, alive, clock, holders, standings, workers
 
 
 class Operations:
@@ -60,7 +53,7 @@ class Operations:
     def __init__(self, log: Log, declarations: Declarations, recording: Recording) -> None:
         self._log = log
         self._declarations = declarations
-        self._record = recording.app_record
+        self._record = recording.record
 
     def _do(self, steps: Steps[Any]) -> Any:
         with self._log.own.lend() as connection:

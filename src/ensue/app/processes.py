@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from ensue.app.declaring import Declarations
+from ensue.app.declarations import Declarations
 from ensue.app.processing import undoing_of
 from ensue.app.recording import Recording
 from ensue.drawing import Map
@@ -59,7 +59,7 @@ class Processes:
         done, and then it is cancelled; the wire types of that are returned. Without, one that is compensating gives up
         the rest. Raises `UnknownName` if no such process runs.
         """
-        undoing = undoing_of(self._log, self._declarations, self._recording.app_record)
+        undoing = undoing_of(self._log, self._declarations, self._recording.record)
 
         def work() -> Work[tuple[str, ...]]:
             return cancelling(

@@ -6,10 +6,12 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
-from ensue.app.declaring import Declarations, Declaring, Handler, Options
+from ensue.app.declarations import Declarations, Handler, handler_of
+from ensue.app.declaring import Declaring, Options
 from ensue.errors import DeclarationError, DuplicateName
 from ensue.events import Command, Event
 from ensue.handlers import Function, Reacting, name_of
+from ensue.handlers.carrying import Record
 from ensue.handlers.processes import Keys, Process, ProcessManager, Surroundings, Undoing, managing, recorded_by
 from ensue.handlers.projections import listen
 from ensue.handlers.timers import Schedule, Ticking, Timer, drop_timers, firing, set_timers, setting, ticking
@@ -58,7 +60,7 @@ class Processing(Declaring):
                     f"command {type.__qualname__} has two handlers, {other!r} and {label!r}: a command is carried out "
                     "once, by one of them; what several want to know is an event"
                 )
-            undoing = undoing_of(self._log, self.declarations, self._recording.app_record)
+            undoing = undoing_of(self._log, self.declarations, self._recording.by_workers.record)
             self._subscribe("handle", function, function, (type,), label, options, undoing=undoing)
             return function
 
@@ -90,7 +92,9 @@ class Processing(Declaring):
         known = declared.managers.get(name)
         manager = known or ProcessManager(name)
         manager.add(cls, key)
-        subscription = managing(manager, surroundings(self._log, declared, self._recording.app_record), **options)
+        subscription = managing(
+            manager, surroundings(self._log, declared, self._recording.by_workers.record), **options
+        )
         if known is None:
             declared.subscribe(subscription)
         elif cls is manager.newest.cls:
@@ -177,20 +181,22 @@ class Timing(Processing):
         return found
 
 
-def surroundings(log: Log, declarations: Declarations, record: Callable[..., Any]) -> Surroundings:
-    """Return what a process manager needs of an application."""
+def surroundings(log: Log, declarations: Declarations, record: Record) -> Surroundings:
+    """Return what a process manager needs of an application; the declarations hold it, so it does not hold them."""
+    handlers = declarations.handlers
     return Surroundings(
         log=log,
         alarm=declarations.alarm,
         record=record,
-        is_handled=lambda command: declarations.handler_of(command) is not None,
+        is_handled=lambda command: handler_of(command, handlers) is not None,
         check_timer=declarations.guards.check_timer,
     )
 
 
-def undoing_of(log: Log, declarations: Declarations, record: Callable[..., Any]) -> Undoing:
-    """Return who takes in that a command which compensates is done."""
-    return Undoing(log, record, lambda command: declarations.handler_of(command) is not None)
+def undoing_of(log: Log, declarations: Declarations, record: Record) -> Undoing:
+    """Return who takes in that a command which compensates is done; the declarations hold it, as `surroundings`."""
+    handlers = declarations.handlers
+    return Undoing(log, record, lambda command: handler_of(command, handlers) is not None)
 
 
 def chores(log: Log, declarations: Declarations) -> list[Chore]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
 
 import msgspec
 
-from ensue.app.declaring import Declares, Handler, check_types
+from ensue.app.declarations import Handler
+from ensue.app.declaring import Declares, check_types
 from ensue.errors import DeclarationError, DuplicateName, NotReached
 from ensue.events import Event, Receipt, Recorded
 from ensue.handlers import Function, name_of

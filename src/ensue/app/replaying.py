@@ -13,7 +13,7 @@ import msgspec
 
 from ensue.app.building import carried, carrier_of
 from ensue.app.calling_again import asking, call_again
-from ensue.app.declaring import Declarations
+from ensue.app.declarations import Declarations
 from ensue.errors import DeclarationError, ProjectionError, UnknownName
 from ensue.handlers.carrying import Work
 from ensue.handlers.projections import (

@@ -8,7 +8,8 @@ import msgspec
 
 from ensue.app.app import App
 from ensue.subscriptions.inspecting import LastError
-from ensue.subscriptions.operating import ALL, Partition, Standing
+from ensue.subscriptions.operating import ALL
+from ensue.subscriptions.standings import Partition, Standing
 
 
 class Standings(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ensue.app.declaring import Declarations
+from ensue.app.declarations import Declarations
 from ensue.contracts import Publication, Reading, Service
 from ensue.events import IntegrationEvent, event_class, known_types
 

@@ -10,7 +10,7 @@ from ensue.cli.options import ActorOption, AppOption, ReasonOption, YesOption
 from ensue.cli.output import confirm, count, os_user, progress, say
 from ensue.cli.target import Target, find_log
 from ensue.errors import UnknownName
-from ensue.subscriptions.operating import Standing
+from ensue.subscriptions.standings import Standing
 
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Subscriptions.", show_default=False)]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The subscription.", show_default=False)]

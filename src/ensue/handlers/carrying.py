@@ -10,9 +10,10 @@ import inspect
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from ensue.errors import DeclarationError, Permanent
+from ensue.events import Event
 from ensue.handlers.threads import in_thread
 from ensue.log import Log, Postgres, Steps, Transaction
 
@@ -20,6 +21,12 @@ T = TypeVar("T")
 
 MakeTransaction = Callable[[], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
 """Opens a transaction on a connection to the log's database, and lends that connection."""
+
+
+class Record(Protocol):
+    """Records events in the open transaction of a connection: a receipt, or an awaitable of it on an async one."""
+
+    def __call__(self, events: tuple[Event, ...], via: Any, /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

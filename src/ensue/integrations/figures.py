@@ -22,7 +22,7 @@ from ensue.integrations.instruments import (
     WORKERS,
     Instrument,
 )
-from ensue.subscriptions.operating import Standing
+from ensue.subscriptions.standings import Standing
 
 _HEARD_OF = 60.0
 

@@ -15,7 +15,7 @@ from ensue.app import App
 from ensue.app.judging import Problem, facts_of, judge
 from ensue.app.telling import count, span
 from ensue.subscriptions import Worker, seconds
-from ensue.subscriptions.operating import Standing
+from ensue.subscriptions.standings import Standing
 
 _SILENT = 10.0
 """Seconds after which a worker that has not looked for events is dead: it looks every two seconds at least."""

@@ -32,6 +32,7 @@ _SILENCE = {
 def open_sqlite(place: Place) -> sqlite3.Connection:
     """Open the file in autocommit mode; any thread may use the connection, one at a time."""
     source = sqlite_source(place)
+    connection = None
     try:
         connection = sqlite3.connect(
             source, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -41,6 +42,8 @@ def open_sqlite(place: Place) -> sqlite3.Connection:
         connection.execute("pragma foreign_keys = on")
         connection.create_aggregate(checksum.NAME, -1, cast("Any", checksum.Checksum))  # of any columns
     except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
         raise DatabaseUnavailable(f"SQLite cannot open {place.database!r}: {error}") from error
     return connection
 

@@ -94,7 +94,7 @@ class Own:
             return
         began = time.perf_counter()
         loop = asyncio.get_running_loop()
-        for other in [each for each in self._idle_async if each.is_closed()]:
+        for other in [each for each in tuple(self._idle_async) if each.is_closed()]:  # other threads add theirs
             _finish(self._idle_async.pop(other, []))
         idle = self._idle_async.setdefault(loop, [])
         connection = None

@@ -7,12 +7,11 @@ PostgreSQL, the prefix `ensue_` in SQLite); another name is put in when it is lo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
-from importlib.resources.abc import Traversable
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -136,20 +135,20 @@ class Library:
     """The SQL files of one dialect, with the log's name put in where the files say `ensue`."""
 
     def __init__(self, package: str, default: str, actual: str) -> None:
-        self._root = resources.files(package)
+        self._package = package
         self._default = re.compile(default)
         self._actual = actual
         self._queries: dict[str, Query] = {}
+        self._scripts: dict[str, Mapping[str, Sequence[Query]]] = {}
 
     def __getitem__(self, name: str) -> Query:
         query = self._queries.get(name)
         if query is None:
-            text = self._read(self._root / "queries" / f"{name}.sql")
-            query = self._queries[name] = Query(_COMMENT.sub("", text).strip().rstrip(";"))
+            query = self._queries[name] = Query(self._name(_statement(self._package, name)))
         return query
 
     def __contains__(self, name: str) -> bool:
-        return (self._root / "queries" / f"{name}.sql").is_file()
+        return (resources.files(self._package) / "queries" / f"{name}.sql").is_file()
 
     def compose(self, source: str) -> Query:
         """Return a query made of parts, for a reading whose conditions vary; written like the files."""
@@ -158,20 +157,38 @@ class Library:
             query = self._queries[source] = Query(self._name(source))
         return query
 
-    def scripts(self, folder: str) -> dict[str, list[Query]]:
+    def scripts(self, folder: str) -> Mapping[str, Sequence[Query]]:
         """Return the scripts of a folder by file name, in order; `-- next` separates their statements."""
-        files = sorted(
-            (file for file in (self._root / folder).iterdir() if file.name.endswith(".sql")), key=lambda file: file.name
-        )
-        return {
-            file.name.removesuffix(".sql"): [
-                Query.verbatim(part.strip()) for part in re.split(r"^-- next$", self._read(file), flags=re.MULTILINE)
-            ]
-            for file in files
-        }
-
-    def _read(self, file: Traversable) -> str:
-        return self._name(file.read_text("utf-8"))
+        found = self._scripts.get(folder)
+        if found is None:
+            found = self._scripts[folder] = {
+                name: tuple(Query.verbatim(self._name(part)) for part in parts)
+                for name, parts in _parts(self._package, folder)
+            }
+        return found
 
     def _name(self, source: str) -> str:
         return self._default.sub(self._actual, source)
+
+
+@cache
+def _statement(package: str, name: str) -> str:
+    """Return a statement as its file has it, without comments; read once, however many logs there are."""
+    text = (resources.files(package) / "queries" / f"{name}.sql").read_text("utf-8")
+    return _COMMENT.sub("", text).strip().rstrip(";")
+
+
+@cache
+def _parts(package: str, folder: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the statements of a folder's scripts, likewise."""
+    files = sorted(
+        (file for file in (resources.files(package) / folder).iterdir() if file.name.endswith(".sql")),
+        key=lambda file: file.name,
+    )
+    return tuple(
+        (
+            file.name.removesuffix(".sql"),
+            tuple(part.strip() for part in re.split(r"^-- next$", file.read_text("utf-8"), flags=re.MULTILINE)),
+        )
+        for file in files
+    )

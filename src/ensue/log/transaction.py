@@ -6,7 +6,11 @@ from contextlib import AsyncExitStack, ExitStack
 from types import TracebackType
 from typing import Any, Protocol
 
+from ensue.errors import UnusableConnection
 from ensue.log.log import Log
+
+_FAILED = 3
+"""What libpq says of a transaction in which a statement has failed; its `COMMIT` would roll back without a word."""
 
 
 class OwnConnection(Protocol):
@@ -26,7 +30,11 @@ class OwnAsyncConnection(Protocol):
 
 
 class Transaction:
-    """Commits when its block ends, rolls back when it raises; for `with` and `async with`."""
+    """Commits when its block ends, rolls back when it raises; for `with` and `async with`.
+
+    Raises `UnusableConnection` where there is nothing to commit any more: a statement has failed, and the block has
+    caught that.
+    """
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -47,6 +55,7 @@ class Transaction:
     ) -> None:
         with self._stack:
             if kind is None:
+                _refuse_failed(self._connection)
                 self._connection.commit()
             elif not getattr(self._connection, "closed", False):
                 self._connection.rollback()
@@ -64,6 +73,17 @@ class Transaction:
     ) -> None:
         async with self._async_stack:
             if kind is None:
+                _refuse_failed(self._connection)
                 await self._connection.commit()
             elif not getattr(self._connection, "closed", False):
                 await self._connection.rollback()
+
+
+def _refuse_failed(connection: Any) -> None:
+    pgconn = getattr(connection, "pgconn", None)
+    if pgconn is not None and pgconn.transaction_status == _FAILED:
+        raise UnusableConnection(
+            "a statement of this transaction has failed, and its error was caught: PostgreSQL keeps nothing of it, so "
+            "it was rolled back and nothing was recorded. Let the error leave the block, or put the statement that may "
+            "fail into a savepoint (with connection.transaction(): …)"
+        )

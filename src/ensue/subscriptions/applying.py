@@ -22,10 +22,11 @@ import msgspec
 from ensue.errors import DatabaseUnavailable
 from ensue.events import DONE, UNDONE, Recorded, seen
 from ensue.log import Log, Selection, Steps
-from ensue.subscriptions.declared import Applies, NotApplied, Subscription, slot_of
+from ensue.subscriptions.declared import Applies, NotApplied, Subscription
 from ensue.subscriptions.leasing import Claimed, Lease
-from ensue.subscriptions.parking import GOES_ON, Checkpoint, Due, Parked, Unparked, kept, move
-from ensue.subscriptions.verdicts import Verdict, tell, verdict
+from ensue.subscriptions.parking import GOES_ON, Checkpoint, Due, Parked, Unparked, move
+from ensue.subscriptions.share import Share
+from ensue.subscriptions.verdicts import Verdict, set_aside, tell, verdict
 from ensue.subscriptions.witnessing import ending
 
 logger = logging.getLogger("ensue")
@@ -100,8 +101,7 @@ class Applier:
         """An error of its own, which its worker raises."""
         self._applies = applies
         self._around = around
-        self._ahead = tuple(segment for segment in claimed.ahead if segment[2] > claimed.checkpoint)
-        self._whole = claimed.lease.last_slot - claimed.lease.first_slot == 65535
+        self._share = Share(claimed)
         self._checkpoint = claimed.checkpoint
         self._aside = {key: revision for key, (_, revision) in claimed.parked.items()}
         self._queue: deque[Recorded[Any]] = deque()
@@ -136,26 +136,14 @@ class Applier:
         """Take in the next events of its types, complete up to a position; what it knows already is passed over."""
         if upto <= self.read_to:
             return
-        if self._whole and not self._ahead and rows and rows[0].position > self.read_to:
+        if self._share.everything and rows and rows[0].position > self.read_to:
             self._queue.extend(rows)
         else:
-            self._queue.extend(row for row in rows if row.position > self.read_to and self._mine(row))
+            self._queue.extend(row for row in rows if row.position > self.read_to and self._share.has(row))
         self.read_to = upto
         if len(self._queue) >= _WINDOW * self.subscription.batch:
             self.roomy.clear()
         self._wanted.set()
-
-    def _mine(self, row: Recorded[Any]) -> bool:
-        if self._whole and not self._ahead:
-            return True
-        slot = slot_of(row.key)
-        if not self.lease.first_slot <= slot <= self.lease.last_slot:
-            return False
-        return not any(first <= slot <= last and row.position <= done for first, last, done in self._ahead)
-
-    def _reached(self, slot: int) -> int:
-        """Return up to where all of a slot is done or queues: for some that is further than the checkpoint."""
-        return max([self._checkpoint, *(done for first, last, done in self._ahead if first <= slot <= last)])
 
     def resume(self, due: Due) -> None:
         """Go on with a parked key whose time has come."""
@@ -256,9 +244,8 @@ class Applier:
             else:
                 logger.error("%s: event %s is parked but no longer in the log", self.subscription.name, due.id)
         while True:
-            behind = Selection(
-                after=position, until=self._reached(due.slot), types=self.subscription.types, key=due.key
-            )
+            until = self._share.reached(due.slot, self._checkpoint)
+            behind = Selection(after=position, until=until, types=self.subscription.types, key=due.key)
             size = self.subscription.batch
             rows = [] if due.key == due.id else await self._around.read(behind, size)  # without a key, nothing queues
             more = len(rows) == size
@@ -367,23 +354,8 @@ class Applier:
     def _parked(
         self, row: Recorded[Any], found: Verdict, *, attempt: int, revision: int, handled: bool = False
     ) -> Parked:
-        return Parked(
-            subscription=self.subscription.name,
-            key=row.key,
-            slot=slot_of(row.key),
-            position=row.position,
-            id=row.id_text,
-            type=row.type,
-            next_step=found.step,
-            delay=found.delay,
-            attempt=attempt,
-            reason=found.reason if found.step == "skip" else kept(row, found.reason),  # ensue's own words
-            traceback=None if found.trace is None else kept(row, found.trace),
-            worker=self._around.worker,
-            revision=revision,
-            epoch=self.lease.epoch,
-            handled=handled,
-        )
+        worker = self._around.worker
+        return set_aside(row, found, self.lease, worker, attempt=attempt, revision=revision, handled=handled)
 
     def _put_aside(self, parked: Parked) -> None:
         """Note that a key has been parked, once that is committed."""

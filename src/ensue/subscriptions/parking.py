@@ -150,6 +150,19 @@ def move(log: Log, parked: Sequence[Parked], unparked: Sequence[Unparked]) -> St
 
 
 def find_due(log: Log, worker: str, subscriptions: Collection[str], limit: int) -> Steps[list[Due]]:
-    """Return the parked keys of this worker's partitions that are due now."""
+    """Return the parked keys of this worker's partitions that are due now: of each subscription so many at most.
+
+    Those of a subscription that takes none up at present, paused or held, stay due, and others are not to wait for it.
+    """
+    found = yield from _find_due(log, worker, subscriptions, limit)
+    if len(found) < limit or len(subscriptions) == 1:
+        return found
+    found.clear()
+    for name in subscriptions:
+        found += yield from _find_due(log, worker, [name], limit)
+    return found
+
+
+def _find_due(log: Log, worker: str, subscriptions: Collection[str], limit: int) -> Steps[list[Due]]:
     rows = yield log.dialect.sql["due"](worker=worker, subscriptions=_json(sorted(subscriptions)).decode(), limit=limit)
     return [Due(*row) for row in rows]

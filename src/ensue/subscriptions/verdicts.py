@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ensue.events import Observer
+from ensue.events import Observer, Recorded
 from ensue.events.personal import token_of
+from ensue.subscriptions.declared import slot_of
 from ensue.subscriptions.failing import Failure, reason_to_keep
+from ensue.subscriptions.leasing import Lease
 from ensue.subscriptions.outcomes import Backoff, Outcome, Park, Retry
-from ensue.subscriptions.parking import NextStep, Parked
+from ensue.subscriptions.parking import NextStep, Parked, kept
 
 logger = logging.getLogger("ensue")
 
@@ -21,6 +23,36 @@ class Verdict(NamedTuple):
     delay: float | None
     reason: str
     trace: str | None
+
+
+def set_aside(
+    row: Recorded[Any],
+    found: Verdict,
+    lease: Lease,
+    worker: str,
+    *,
+    attempt: int,
+    revision: int,
+    handled: bool = False,
+) -> Parked:
+    """Return a key that is set aside at an event, as the database is to hold it."""
+    return Parked(
+        subscription=lease.subscription,
+        key=row.key,
+        slot=slot_of(row.key),
+        position=row.position,
+        id=row.id_text,
+        type=row.type,
+        next_step=found.step,
+        delay=found.delay,
+        attempt=attempt,
+        reason=found.reason if found.step == "skip" else kept(row, found.reason),  # ensue's own words
+        traceback=None if found.trace is None else kept(row, found.trace),
+        worker=worker,
+        revision=revision,
+        epoch=lease.epoch,
+        handled=handled,
+    )
 
 
 def tell(parked: Parked, observer: Observer | None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ensue.aggregates import Decider
 from ensue.app.boundaries import trespasses, usurps
-from ensue.app.declaring import Declarations
+from ensue.app.declarations import Declarations
 from ensue.app.modules import evolved
 from ensue.app.ownership import Ownership, raises, stream_name
 from ensue.drawing import Map, MapEvent, Part

@@ -15,7 +15,8 @@ from ensue.events import Recorded
 from ensue.handlers.processes import Status
 from ensue.history import State, Trace
 from ensue.subscriptions.inspecting import Passage
-from ensue.subscriptions.operating import AuditEntry, DeadLetter, Holder
+from ensue.subscriptions.operating import AuditEntry, DeadLetter
+from ensue.subscriptions.standings import Holder
 
 Position = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=500)]

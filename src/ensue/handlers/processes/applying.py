@@ -19,7 +19,7 @@ from ensue.errors import (
 )
 from ensue.events import Command, Event, Recorded, follow
 from ensue.events.personal import is_personal
-from ensue.handlers.carrying import Carrier, Work
+from ensue.handlers.carrying import Carrier, Record, Work
 from ensue.handlers.processes.declared import ProcessManager
 from ensue.handlers.processes.keeping import Changes, Moved, Run, Undo, concealing, lock, owner_of, reveal, seen, text
 from ensue.handlers.processes.process import Doing, Process, begin, keep, load, stored_as, take
@@ -36,8 +36,7 @@ class Surroundings:
 
     log: Log
     alarm: Alarm
-    record: Callable[..., Any]
-    """Records events in the open transaction of `via`."""
+    record: Record
     is_handled: Callable[[type[Command]], bool]
     """Tells whether a command has its handler."""
     check_timer: Callable[[Event], None]

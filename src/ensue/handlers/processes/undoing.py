@@ -16,7 +16,7 @@ import msgspec
 
 from ensue.errors import Permanent
 from ensue.events import Command, Event, Recorded, context, new_id
-from ensue.handlers.carrying import Carrier, Do, Work
+from ensue.handlers.carrying import Carrier, Do, Record, Work
 from ensue.handlers.processes.keeping import Run, conceal, lock, reveal, text, undo_in
 from ensue.handlers.threads import in_thread
 from ensue.log import Log, Steps
@@ -54,14 +54,14 @@ class Recording:
     events: tuple[Event, ...]
     headers: Mapping[str, str] | None = None
 
-    def by(self, record: Callable[..., Any], process: str) -> Do:
+    def by(self, record: Record, process: str) -> Do:
         """Record them in the open transaction."""
 
         def call(via: Any) -> Any:
             if self.headers is None:
-                return record(*self.events, via=via)
+                return record(self.events, via)
             with context(headers=self.headers):
-                return record(*self.events, via=via)
+                return record(self.events, via)
 
         return Do(call, nullcontext, process)
 
@@ -113,8 +113,7 @@ class Undoing:
     """Takes tickets in, for the handlers of commands."""
 
     log: Log
-    record: Callable[..., Any]
-    """Records events in the open transaction of `via`."""
+    record: Record
     is_handled: Callable[[type[Command]], bool]
 
     async def is_open(self, ticket: Ticket) -> bool:
