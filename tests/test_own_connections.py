@@ -20,6 +20,7 @@ import pytest
 from ensue import (
     Aggregate,
     App,
+    Command,
     Delivery,
     DomainEvent,
     IntegrationEvent,
@@ -49,6 +50,10 @@ class Counted(SourcedEvent, name="test.own.counted"):
 
 class Announced(IntegrationEvent, version=1, key="place", name="test.own.announced"):
     place: str
+
+
+class Note(Command, name="test.own.note"):
+    text: str
 
 
 @pytest.fixture(params=["sqlite", "memory", "postgresql"])
@@ -403,6 +408,8 @@ def declare_much(app: App) -> None:
     app.within(Counted)(guard)
     made = "create table texts_of_own (text text)"
     app.projection(Noted, tables="texts_of_own", set_up=made, name="texts")(project)
+    app.projection(Noted, tables="more_texts_of_own", set_up=make, name="more_texts")(project)
+    app.handle(Note)(carry_out)
     app.process(key="text")(Waiting)
     app.schedule("* * * * *", name="tick")(tick)
     app.inbox("nats://localhost/none", Announced)
@@ -422,6 +429,13 @@ def guard(event: Counted) -> None: ...
 
 
 def project(event: Noted, connection: Any) -> None: ...
+
+
+def make(connection: Any) -> None:
+    connection.execute("create table more_texts_of_own (text text)")
+
+
+def carry_out(command: Note) -> None: ...
 
 
 def tick(moment: datetime) -> None: ...

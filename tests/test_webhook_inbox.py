@@ -77,7 +77,7 @@ def body_of(id: str, order: str, n: object, type: str = "test.doors.billed.v1") 
 
 
 @asynccontextmanager
-async def sending(app: App, source: str = SOURCE) -> AsyncGenerator[Callable[[bytes], Any]]:
+async def sending(app: App, source: str = SOURCE) -> AsyncGenerator[Callable[..., Any]]:
     """Lend what posts a signed body, and returns the status."""
     endpoint: Any = app.webhooks(source)
     signing = Secrets(os.environ["HOOK_SECRET"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -33,7 +33,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "ago": ago,
         "at": stamp,
         "day": moment,
@@ -49,6 +49,7 @@ def environment() -> jinja2.Environment:
         "until": until,
         "when": when,
     }
+    made.filters.update(filters)
     words: dict[str, Any] = {"count": count, "hidden": HIDDEN, "asset": asset}
     made.globals.update(words)
     return made
