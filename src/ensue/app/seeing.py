@@ -24,7 +24,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 def look(app: App, most: int = ALL) -> list[Seen]:
     """Return how every subscription is, those of the log first; what is behind is counted up to `most`."""
-    operations, declared = app.operations, app.subscriptions
+    operations = app.operations
     standings = operations.standings(most)
     errors = operations.last_errors()
     known = {each.subscription for each in standings}
@@ -33,8 +33,7 @@ def look(app: App, most: int = ALL) -> list[Seen]:
     ]
     missing = [
         Seen(subscription=name, state="not registered", standing=None, workers=0, free=0, last_error=None)
-        for name in declared
-        if name not in known
+        for name in app.declarations.missing(known)
     ]
     return rows + missing
 

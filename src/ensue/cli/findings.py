@@ -145,7 +145,7 @@ def _clock(target: Target) -> Iterator[Finding]:
 def _declarations(target: Target, standings: list[Standing]) -> Iterator[Finding]:
     declared = target.app.subscriptions
     known = {each.subscription: each for each in standings}
-    missing = [each for each in declared.values() if each.name not in known]
+    missing = [declared[name] for name in target.app.declarations.missing(known)]
     vanished = [each for each in standings if not target.app.declarations.declares(each.subscription)]
     for new in missing:
         heirs = [each.subscription for each in vanished if set(each.types) & set(new.types)]
