@@ -100,6 +100,8 @@ class Runner:
         self._lanes: dict[str, deque[Recorded[Any]] | None] = {}
         self._ready: deque[Recorded[Any] | Due] = deque()
         self._hands: set[asyncio.Task[None]] = set()
+        self._free_hands = 0
+        """Those that are about to take something up."""
         self._in_hand: dict[str, Recorded[Any]] = {}
         self._stopping = False
         self._parks: dict[str, Parked | Unparked] = {}
@@ -192,10 +194,14 @@ class Runner:
     def _start_hands(self) -> None:
         if self._resting:
             return
-        batch = self.subscription.batch
-        while len(self._hands) < self.subscription.concurrency and len(self._hands) * batch < len(self._ready):
+        concurrency, batch, hands = self.subscription.concurrency, self.subscription.batch, self._hands
+        while len(hands) < concurrency:
+            taking = self._free_hands if batch == 1 else len(hands) * batch  # what are together wait for one another
+            if taking >= len(self._ready):
+                break
             hand = asyncio.get_running_loop().create_task(self._hand())
-            self._hands.add(hand)
+            self._free_hands += 1
+            hands.add(hand)
             hand.add_done_callback(self._put_down)
 
     def _put_down(self, hand: asyncio.Task[None]) -> None:
@@ -216,6 +222,7 @@ class Runner:
 
     async def _hand(self) -> None:
         turn = 0
+        self._free_hands -= 1
         while self._ready and not self._resting:
             job = self._ready.popleft()
             if isinstance(job, Due):
