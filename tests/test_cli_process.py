@@ -96,6 +96,10 @@ def test_processes_are_listed_shown_and_cancelled(ensue: Run) -> None:
     assert "say --yes" in ensue("process", "cancel", "work", "one", code=1).stderr
     said = ensue("process", "cancel", "work", "one", "--compensate", "--yes", "--reason", "a test").stdout
     assert said == "work of one is cancelled; undone by Undo\n"
+    shown = ensue("process", "show", "work", "one").stdout
+    for part in ("compensating", "a test", "to be undone Undo (is with its handler)", "ensue dead list", "give up"):
+        assert part in shown, shown
+    assert ensue("process", "list", "--status", "compensating").stdout.split()[8:10] == ["one", "v2"]
     assert json.loads(ensue("process", "cancel", "work", "three", "--yes", "--json").stdout)["recorded"] == []
     assert "there is no process 'work' of the key 'four'" in ensue("process", "show", "work", "four", code=1).stderr
     audit = json.loads(ensue("audit", "--json").stdout)

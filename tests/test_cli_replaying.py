@@ -131,7 +131,18 @@ def test_a_mended_projection_is_built_compared_switched_and_switched_back(shop: 
     shop.good("projection", "drop", "turnover", "2", "--yes")
     assert builds(shop) == [(1, 1, "live")]
     assert [each["state"] for each in shop.good("lag", "--json").json] == ["up to date", "up to date"]
+    shop.good("replay", "turnover", "--shadow")
+    shop.good("projection", "switch", "turnover", "--yes")
+    shop.good("projection", "drop", "turnover", "1", "--yes")
+    seen = {each["subscription"]: each["state"] for each in shop.good("lag", "--json").json}
+    assert seen == {"send_letter": "up to date", "turnover:3": "up to date"}, "and not that 'turnover' is missing"
+    assert "turnover was never registered" not in shop("doctor").out
+    assert shop.good("migrate", "--json").json["vanished"] == []
+    assert "it has 3 (live)" in shop("projection", "drop", "turnover", "1", "--yes").err
     assert [each["action"] for each in shop.good("audit", "--json").json] == [
+        "drop build 1",
+        "switch from build 1 to 3",
+        "replay into a shadow",
         "drop build 2",
         "switch from build 2 to 1",
         "switch from build 1 to 2",
@@ -206,6 +217,11 @@ def test_reactions_are_called_again_only_with_effects(shop: Shop) -> None:
         (("replay", "turnover", "--shadow", "--key", "c0", "--from-live"), "leave --from-live out"),
         (("replay", "turnover", "--since", "01a222b0-4b8a-727a-9b7a-962594eb94e2"), "the log has no event"),
         (("replay", "send_letter", "--with-effects"), "say from where"),
+        (("replay", "turnover", "--since", "5x"), "or give a position, or the id of an event"),
+        (
+            ("replay", "send_letter", "--with-effects", "--since", "0", "--type", "no"),
+            "gets no no; it gets shop.replay",
+        ),
         (("projection", "compare", "turnover"), "ensue replay turnover --shadow makes one"),
         (("projection", "switch", "turnover", "--yes"), "has no such build"),
     ],

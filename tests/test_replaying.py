@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ensue import App, IntegrationEvent, errors
+from ensue.app.seeing import look
 from ensue.brokers.memory import _all
 from ensue.handlers.projections import Reach
 from ensue.subscriptions.declared import slot_of
@@ -304,6 +305,12 @@ async def test_a_replay_that_is_not_done_is_gone_on_with_and_not_taken_for_anoth
     app.declarations.subscriptions["remember"] = replace(app.subscriptions["remember"], retry=again)
     assert await replays.again("remember", since=0, actor="me", reason="") == 2
     assert [each.key for each in app.operations.dead_letters()] == ["a"]
+
+    @app.on(Paid)
+    async def something_new(event: Paid) -> None: ...
+
+    app.migrate()  # it is not taken for what the other one was called before
+    assert {each.subscription: each.state for each in look(app)}["remember:again"] != "vanished"
     with pytest.raises(errors.DeclarationError, match="ensue retire remember:again"):
         await replays.again("remember", since=0, keys=["b"], actor="me", reason="")
     assert await replays.again("remember", since=0, actor="me", reason="") == 0

@@ -423,3 +423,14 @@ async def test_what_queues_behind_a_key_is_handled_though_its_part_was_cut_anew(
     trial.feed(1)
     await trial.turn(9)
     assert list(trial.done.values()) == [1, 1, 1]
+
+
+async def test_a_call_that_takes_long_keeps_no_other_key_waiting() -> None:
+    """As many keys are handled side by side as `concurrency` says, though each comes alone."""
+    trial = Trial([Planned(key, (), 10**6) for key in "abc"], 0)
+    for number in range(1, 4):
+        trial.feed(1)
+        await trial.turn(30)
+        assert len(trial.runner._in_hand) == min(number, trial.runner.subscription.concurrency)
+    trial.runner.abandon()
+    await trial.turn(30)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ensue.app.declaring import again_of
 from ensue.errors import DeclarationError, UnknownName
 from ensue.log import Log, Steps
 from ensue.subscriptions import Delivery, Handle, Opened, Outcome, Subscription
@@ -45,7 +46,7 @@ async def call_again(
     """
     horizon: int = await log.own.run_async(log.horizon())
     goal = horizon if asked.until is None else min(asked.until, horizon)
-    name = f"{declared.name}:again"
+    name = again_of(declared.name)
     calls = Calls(declared, goal, frozenset(asked.keys))
 
     async def done() -> bool:

@@ -65,6 +65,11 @@ class Owned:
         return type(event) in self.events
 
 
+def again_of(subscription: str) -> str:
+    """Return the name of the cursor under which a subscription is called again by a replay."""
+    return f"{subscription}:again"
+
+
 @dataclass(slots=True)
 class Declarations:
     """Everything that an application and its modules have declared."""
@@ -114,21 +119,31 @@ class Declarations:
         }
 
     def declares(self, cursor: str) -> bool:
-        """Tell whether a subscription of the log is declared here: one of this name, or of a build of a projection."""
+        """Tell whether a subscription of the log is declared here, or is of a build of a projection, or of a replay."""
         name, _, number = cursor.rpartition(":")
         return (
             cursor in self.subscriptions
             or cursor in self.projections
             or (number.isdecimal() and name in self.projections)
+            or (name in self.subscriptions and cursor == again_of(name))
         )
+
+    def missing(self, cursors: Collection[str]) -> list[str]:
+        """Return what is declared and has none of these cursors of the log; of a projection, any build's will do."""
+        built = {name for name, _, number in (each.rpartition(":") for each in cursors) if number.isdecimal()}
+        return [
+            *(name for name in self.subscriptions if name not in cursors),
+            *(name for name in self.projections if name not in cursors and name not in built),
+        ]
 
     def cursors(self, log: Log, *, create: bool) -> Steps[Cursors]:
         """Find out which subscriptions the code here works on; with `create`, make the builds that are missing."""
+        again = frozenset(again_of(name) for name in self.subscriptions)
         if not self.projections:
-            return Cursors(self.current())
+            return Cursors(self.current(), again)
         found = yield from resolve(log, self.projections.values(), create=create)
         builds = {each.cursor: self.cursor(log, each) for each in found.builds}
-        return Cursors(self.current() | builds, found.others)
+        return Cursors(self.current() | builds, found.others | again)
 
     def cursor(self, log: Log, build: Build, *, partitions: int | None = None) -> Subscription:
         """Return the subscription that works on a build."""

@@ -31,12 +31,10 @@ def standings_of(app: App, most: int = ALL) -> Standings:
     with log.own.lend() as connection:
         mine = log.run(app.declarations.cursors(log, create=False), connection).declared
     there = {each.subscription for each in every}
-    built = {name.partition(":")[0] for name in mine}
-    missing = [*(mine.keys() - there), *(app.declarations.projections.keys() - built)]
     return Standings(
         found=[each for each in every if each.subscription in mine],
         others=[each for each in every if each.subscription not in mine],
-        missing=sorted(missing),
+        missing=sorted(app.declarations.missing(there)),
     )
 
 

@@ -114,6 +114,8 @@ def show(name: Name, key: Key, app: AppOption = None, json: JsonOption = False) 
         say()
         say("what you can do", DIM)
         rest = "end it here" if found.process.status == "running" else "give up what is still to be undone"
+        if found.process.status == "compensating":
+            say(f"  {target.command('dead', 'list')}   (what its handler could not do waits there for you)")
         say(f"  {target.command('process', 'cancel', name, key)}   ({rest})")
         if found.process.undo and found.process.status == "running":
             say(f"  {target.command('process', 'cancel', name, key, '--compensate')}   (and undo what it has done)")
@@ -147,7 +149,7 @@ def _show(found: ProcessShown) -> None:
 def _undone(seen: ProcessSeen) -> str | None:
     if seen.status == "compensating":
         first, *rest = seen.undo
-        return ", then ".join((f"{first} (its handler is to be done first)", *rest) if rest else (first,))
+        return ", then ".join((f"{first} (is with its handler)", *rest))
     return ", ".join(seen.undo) if seen.undo and seen.status == "running" else None
 
 

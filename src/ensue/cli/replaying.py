@@ -137,4 +137,8 @@ def _position(target: Target, replays: Replays, text: str | None, *, before: boo
         if not found:
             raise UnknownName(f"the log has no event {text}")
         return int(found[0].position) - before
-    return replays.position_at(parse_moment(text)) - 1
+    try:
+        moment = parse_moment(text)
+    except typer.BadParameter as error:
+        raise typer.BadParameter(f"{error.message}; or give a position, or the id of an event") from None
+    return replays.position_at(moment) - 1

@@ -117,8 +117,8 @@ def migrate(
             new = sorted(_registered(found.app) - before)
         else:
             before = _registered(found.app)
-            new = sorted(found.app.subscriptions.keys() - before)
-    vanished = sorted(before - found.app.subscriptions.keys())
+            new = sorted(found.app.declarations.missing(before))
+    vanished = sorted(each for each in before if not found.app.declarations.declares(each))
     receivers = [] if no_brokers else [each.subscription.name for each in found.app.declarations.receivers]
     prepared, missing = _prepare(found.app) if receivers and not dry_run else ({}, {})
     if json:

@@ -73,6 +73,8 @@ class Runner:
         if self._beside is not None:
             self._working = asyncio.ensure_future(self._beside.work())
             self._working.add_done_callback(self._has_ended)
+        self._free_hands = 0
+        """Those that are about to take something up."""
         self._letting_go: asyncio.Future[None] | None = None
         self._closing: asyncio.Future[None] | None = None
 
@@ -161,10 +163,14 @@ class Runner:
     def _start_hands(self) -> None:
         if self._rest.now:
             return
-        batch = self.subscription.batch
-        while len(self._hands) < self.subscription.concurrency and len(self._hands) * batch < len(self._ready):
+        concurrency, batch, hands = self.subscription.concurrency, self.subscription.batch, self._hands
+        while len(hands) < concurrency:
+            taking = self._free_hands if batch == 1 else len(hands) * batch  # what are together wait for one another
+            if taking >= len(self._ready):
+                break
             hand = asyncio.get_running_loop().create_task(self._hand())
-            self._hands.add(hand)
+            self._free_hands += 1
+            hands.add(hand)
             hand.add_done_callback(self._put_down)
 
     def _put_down(self, hand: asyncio.Task[None]) -> None:
@@ -177,6 +183,7 @@ class Runner:
 
     async def _hand(self) -> None:
         turn, rest = 0, self._rest
+        self._free_hands -= 1
         while self._ready and not rest.now:
             job = self._ready.popleft()
             if isinstance(job, Due):

@@ -67,9 +67,13 @@ def pick(builds: Sequence[Build], projection: str, number: int | None) -> tuple[
         others = [each for each in others if each.state == "building"]
     else:
         others = [each for each in others if each.number == number]
+    if not others and number is not None:
+        there = ", ".join(f"{each.number} ({each.state})" for each in builds)
+        raise ProjectionError(f"projection {projection!r} has no build {number} beside the live one; it has {there}")
     if not others:
-        what = "no build beside the live one" if number is None else f"no build {number} beside the live one"
-        raise ProjectionError(f"projection {projection!r} has {what}: ensue replay {projection} --shadow makes one")
+        raise ProjectionError(
+            f"projection {projection!r} has no build beside the live one: ensue replay {projection} --shadow makes one"
+        )
     return live, others[-1]
 
 
