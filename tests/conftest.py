@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import gc
-import itertools
+import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.servers import NoServer, OwnPostgres, fresh_database, missing, shared_postgres
+from tests.servers import NoServer, OwnPostgres, fresh_database, installed_postgres, missing, shared_postgres
+
+MEMORY = "/dev/shm"
+ROOM = 8 * 2**30
+"""Bytes that must be free in memory, for the files of the tests to be there."""
+
+
+def pytest_configure() -> None:
+    """Keep all temporary files in memory where there is room: SQLite waits for the disk at every commit."""
+    if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+        os.environ["TMPDIR"] = tempfile.tempdir = MEMORY
 
 
 @pytest.hookimpl(wrapper=True)
@@ -37,18 +48,15 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
-_finished = itertools.count(1)
-
-
-@pytest.fixture(autouse=True)
-def connections_of_earlier_tests() -> Iterator[None]:
-    """Let applications that nobody has any more close their connections: a server takes a hundred.
-
-    An application is freed by the collector of cycles, which rarely looks at old objects where there are many.
-    """
-    yield
-    if next(_finished) % 25 == 0:
-        gc.collect()
+@pytest.fixture(scope="session")
+def installed_postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield that of a database on the server of this machine, if there is one: for what depends on the release."""
+    if (server := installed_postgres()) is None:
+        url: str = request.getfixturevalue("postgres_url")
+        yield url
+    else:
+        with fresh_database(server) as url:
+            yield url
 
 
 @pytest.fixture

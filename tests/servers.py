@@ -1,4 +1,4 @@
-"""The servers that tests talk to: one that is there already, or one started from a wheel.
+"""The servers that tests talk to: started from a wheel, or there already.
 
 `shared_postgres()` is for tests that only need a database. `OwnPostgres` is a private server, for tests that
 stop, restart or crash it.
@@ -54,24 +54,39 @@ def missing(reason: NoServer) -> NoReturn:
 
 @contextlib.contextmanager
 def shared_postgres() -> Generator[str]:
-    """Yield the URL of a server: ENSUE_TEST_POSTGRES, else localhost, else one started from the wheel."""
-    if url := os.environ.get("ENSUE_TEST_POSTGRES"):
-        if refusal := _refusal(url):
-            pytest.exit(f"ENSUE_TEST_POSTGRES={url} cannot be used: {refusal}", returncode=4)
+    """Yield the URL of a server: ENSUE_TEST_POSTGRES, else one started from the wheel, else localhost.
+
+    That of the wheel comes first because it does not wait for the disk: to make a log takes a fifth of the time there.
+    """
+    if url := _chosen():
         yield url
         return
-    for user in ("postgres", _user_name(os.geteuid())):
-        url = f"postgresql://{user}@localhost:5432/postgres"
-        if user and not _refusal(url):
-            yield url
-            return
-    server = OwnPostgres()
-    with contextlib.closing(server):
+    with contextlib.closing(OwnPostgres()) as server:
         try:
             server.start()
         except NoServer as reason:
-            raise NoServer(f"no PostgreSQL at localhost:5432 or ENSUE_TEST_POSTGRES, and {reason}") from reason
+            if found := _installed():
+                yield found
+                return
+            raise NoServer(f"no PostgreSQL at ENSUE_TEST_POSTGRES or localhost:5432, and {reason}") from reason
         yield server.url
+
+
+def installed_postgres() -> str | None:
+    """Return the URL of ENSUE_TEST_POSTGRES or localhost: another release, with the settings that a package gives."""
+    return _chosen() or _installed()
+
+
+def _chosen() -> str | None:
+    url = os.environ.get("ENSUE_TEST_POSTGRES")
+    if url and (refusal := _refusal(url)):
+        pytest.exit(f"ENSUE_TEST_POSTGRES={url} cannot be used: {refusal}", returncode=4)
+    return url
+
+
+def _installed() -> str | None:
+    users = filter(None, ("postgres", _user_name(os.geteuid())))
+    return next((url for user in users if not _refusal(url := f"postgresql://{user}@localhost:5432/postgres")), None)
 
 
 @contextlib.contextmanager

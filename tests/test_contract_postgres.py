@@ -37,10 +37,10 @@ SNAPSHOT = Behaviour(
 
 
 @pytest.fixture(scope="module")
-def setting(postgres_url: str) -> Iterator[Setting]:
+def setting(installed_postgres_url: str) -> Iterator[Setting]:
     with (
-        fresh_database(postgres_url) as here,
-        fresh_database(postgres_url) as elsewhere,
+        fresh_database(installed_postgres_url) as here,
+        fresh_database(installed_postgres_url) as elsewhere,
         psycopg.connect(here, autocommit=True) as observer,
     ):
         yield Setting(prepared(here), prepared(elsewhere), observer)

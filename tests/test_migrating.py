@@ -33,7 +33,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, schema: str) -> str:
         case "memory":
             return f"memory://{schema}"
         case _:
-            found: str = request.getfixturevalue("postgres_url")
+            found: str = request.getfixturevalue("installed_postgres_url")
             return found
 
 
@@ -223,13 +223,13 @@ def test_a_log_of_an_older_release_is_brought_up_to_date(url: str, schema: str) 
     }
 
 
-def test_migrating_does_not_disturb_who_is_recording(postgres_url: str, schema: str) -> None:
+def test_migrating_does_not_disturb_who_is_recording(installed_postgres_url: str, schema: str) -> None:
     """A second `ensue migrate` at a deployment takes no lock that a writer needs, or waits for."""
-    app = App("migrating", postgres_url, schema=schema)
+    app = App("migrating", installed_postgres_url, schema=schema)
     app.migrate()
-    with psycopg.connect(postgres_url) as writer:
+    with psycopg.connect(installed_postgres_url) as writer:
         app.record(Noted(text="slow"), via=writer)
-        assert App("migrating", postgres_url, schema=schema).migrate() == []
+        assert App("migrating", installed_postgres_url, schema=schema).migrate() == []
     assert len(list(app.read())) == 1
 
 

@@ -15,8 +15,8 @@ from ensue.log.statements import Style
 
 
 @pytest.fixture(scope="module")
-def large(postgres_url: str) -> Iterator[Pair]:
-    with pair(postgres_url) as made:
+def large(installed_postgres_url: str) -> Iterator[Pair]:
+    with pair(installed_postgres_url) as made:
         fill(made, 30_000, lambda _: None)
         yield made
 

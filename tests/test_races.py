@@ -227,8 +227,8 @@ def check_versions(seen: list[Seen]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 120)
-async def test_readers_miss_and_double_nothing(postgres_url: str, schema: str) -> None:
-    app = App("races", postgres_url, schema=schema)
+async def test_readers_miss_and_double_nothing(installed_postgres_url: str, schema: str) -> None:
+    app = App("races", installed_postgres_url, schema=schema)
     delivered: list[Seen] = []
 
     @app.on(Raced, start="beginning")
@@ -239,7 +239,7 @@ async def test_readers_miss_and_double_nothing(postgres_url: str, schema: str) -
     app.migrate()
     async with app.running():
         truth, (by_sql, by_api, naive, hasty), writers = await race(
-            app, postgres_url, [BySql, ByApi, Naive, Hasty], SECONDS
+            app, installed_postgres_url, [BySql, ByApi, Naive, Hasty], SECONDS
         )
         await until(lambda: len(delivered) >= len(truth))
 
@@ -266,12 +266,12 @@ async def test_readers_miss_and_double_nothing(postgres_url: str, schema: str) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 120)
-async def test_without_the_lock_readers_do_miss_events(postgres_url: str, schema: str) -> None:
+async def test_without_the_lock_readers_do_miss_events(installed_postgres_url: str, schema: str) -> None:
     """The same race against a recording function that takes no lock: so it is the lock that it depends on."""
-    app = App("races", postgres_url, schema=schema)
+    app = App("races", installed_postgres_url, schema=schema)
     app.migrate()
     lock, harmless = "pg_catalog.pg_advisory_xact_lock_shared(", "pg_catalog.int4larger("
-    with psycopg.connect(postgres_url) as connection:
+    with psycopg.connect(installed_postgres_url) as connection:
         row = connection.execute(f"select pg_get_functiondef('{schema}.record'::regproc)".encode()).fetchone()
         assert row
         assert row[0].count(lock) == 1
@@ -282,14 +282,14 @@ async def test_without_the_lock_readers_do_miss_events(postgres_url: str, schema
         (count,) = await cursor.fetchone() or (0,)
         return all(len(reader.seen) < count for reader in readers)
 
-    truth, readers, _ = await race(app, postgres_url, [BySql, ByApi, BySql], SECONDS, enough=enough)
+    truth, readers, _ = await race(app, installed_postgres_url, [BySql, ByApi, BySql], SECONDS, enough=enough)
     for reader in readers:
         assert missed(truth, reader) > 0
 
 
-async def test_a_transaction_that_is_open_elsewhere_delays_nothing(postgres_url: str, schema: str) -> None:
+async def test_a_transaction_that_is_open_elsewhere_delays_nothing(installed_postgres_url: str, schema: str) -> None:
     """It has an id and a snapshot, has written, and stays open: what others record is delivered at once."""
-    app = App("races", postgres_url, schema=schema)
+    app = App("races", installed_postgres_url, schema=schema)
     seen: list[str] = []
 
     @app.on(Raced)
@@ -297,7 +297,7 @@ async def test_a_transaction_that_is_open_elsewhere_delays_nothing(postgres_url:
         seen.append(event.label)
 
     app.migrate()
-    with psycopg.connect(postgres_url) as elsewhere, psycopg.connect(postgres_url) as ours:
+    with psycopg.connect(installed_postgres_url) as elsewhere, psycopg.connect(installed_postgres_url) as ours:
         elsewhere.execute("set transaction isolation level repeatable read")
         elsewhere.execute("select txid_current(), count(*) from pg_class")
         elsewhere.execute("create temporary table something (number integer)")
@@ -405,12 +405,14 @@ def horizon_of(app: App) -> int:
     return app.operations.horizon()
 
 
-def test_a_recording_transaction_holds_the_horizon_of_its_own_log_only(postgres_url: str, schema: str) -> None:
-    app = App("races", postgres_url, schema=schema)
-    other = App("races too", postgres_url, schema=schema + "_2")
+def test_a_recording_transaction_holds_the_horizon_of_its_own_log_only(
+    installed_postgres_url: str, schema: str
+) -> None:
+    app = App("races", installed_postgres_url, schema=schema)
+    other = App("races too", installed_postgres_url, schema=schema + "_2")
     app.migrate()
     other.migrate()
-    with psycopg.connect(postgres_url) as slow, psycopg.connect(postgres_url) as quick:
+    with psycopg.connect(installed_postgres_url) as slow, psycopg.connect(installed_postgres_url) as quick:
         held = app.record(Raced(label="slow"), via=slow)
         app.record(Raced(label="quick"), via=quick)
         other.record(Raced(label="other"), via=quick)

@@ -27,8 +27,8 @@ class Deposited(SourcedEvent, name="test.function.deposited"):
 
 
 @pytest.fixture
-def app(postgres_url: str, schema: str) -> App:
-    app = App("function", postgres_url, schema=schema)
+def app(installed_postgres_url: str, schema: str) -> App:
+    app = App("function", installed_postgres_url, schema=schema)
     app.migrate()
     return app
 
