@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ensue.app.declaring import again_of
+from ensue.app.declarations import again_of
 from ensue.errors import DeclarationError, UnknownName
 from ensue.log import Log, Steps
 from ensue.subscriptions import Delivery, Handle, Opened, Outcome, Subscription
