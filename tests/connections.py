@@ -81,6 +81,17 @@ class Plain:
         await self.execute("release savepoint suite")
 
 
+class BySql(Plain):
+    """A connection of which the methods to commit and to roll back do nothing: SQLite's with `autocommit=True`."""
+
+    async def commit(self) -> None:
+        await settle(self.via.execute("commit"))
+
+    async def rollback(self) -> None:
+        if self.via.in_transaction:
+            await settle(self.via.execute("rollback"))
+
+
 class InBlocks(Plain):
     """A connection whose transactions and savepoints are blocks: `with connection.transaction(): …`."""
 
@@ -209,8 +220,10 @@ def _as_dictionary(cursor: Any, row: Sequence[Any]) -> dict[str, Any]:
 async def open_sqlite(wanted: Wanted, begin: str = "", **how: Any) -> AsyncGenerator[Connection]:
     connection = sqlite3.connect(wanted.source, uri=True, **how)
     connection.row_factory = _as_dictionary if wanted.dict_rows else None
-    yield Plain(connection, begin=begin)
-    connection.close()
+    try:
+        yield (BySql if how.get("autocommit") is True else Plain)(connection, begin=begin)
+    finally:
+        connection.close()
 
 
 @asynccontextmanager
@@ -218,7 +231,7 @@ async def open_aiosqlite(wanted: Wanted, begin: str = "", **how: Any) -> AsyncGe
     connection: Any = await aiosqlite.connect(wanted.source, uri=True, **how)
     connection.row_factory = _as_dictionary if wanted.dict_rows else None
     try:
-        yield Plain(connection, begin=begin)
+        yield (BySql if how.get("autocommit") is True else Plain)(connection, begin=begin)
     finally:
         with suppress(ValueError):  # it is closed
             await connection.close()

@@ -15,7 +15,15 @@ from ensue.log.dialect import Fault
 from ensue.log.driving import drive
 from ensue.log.place import Place
 from ensue.log.postgres import Postgres
-from ensue.log.riding.sqlite import AUTOCOMMIT, BEGIN, DATABASE, PRIVATE, begins_itself, sqlite_fault
+from ensue.log.riding.sqlite import (
+    AUTOCOMMIT,
+    BEGIN,
+    DATABASE,
+    PRIVATE,
+    autocommit_of,
+    refuse_autocommit,
+    sqlite_fault,
+)
 from ensue.log.sqlite import Sqlite
 from ensue.log.statements import Call, Rows, Steps, Style, T
 
@@ -59,7 +67,10 @@ class ConnectionRide:
         if self.kind == Sqlite.label:
             place.confirm(self._execute(DATABASE, ())[0][2] or PRIVATE)
             raw: Any = connection.connection.driver_connection
-            if begins_itself(raw.isolation_level, raw.in_transaction, getattr(raw, "autocommit", None)):
+            if not raw.in_transaction:
+                is_async = connection.dialect.is_async
+                autocommit = driver.run_async(autocommit_of) if is_async else getattr(raw, "autocommit", None)
+                refuse_autocommit(raw.isolation_level, autocommit)
                 self._execute(BEGIN, ())
             return
         if driver.autocommit:

@@ -26,13 +26,19 @@ AUTOCOMMIT = (
 )
 
 
-def begins_itself(isolation_level: str | None, in_transaction: bool, autocommit: object) -> bool:
-    """Tell whether the driver would begin a transaction by itself; raise `NotInTransaction` if none could be."""
-    if in_transaction:
-        return False
+def refuse_autocommit(isolation_level: str | None, autocommit: object) -> None:
+    """Raise `NotInTransaction` if the driver, in no transaction now, would not begin one by itself."""
     if autocommit is True or (autocommit is not False and isolation_level is None):
         raise NotInTransaction(AUTOCOMMIT)
-    return True
+
+
+async def autocommit_of(connection: aiosqlite.Connection) -> object:
+    """Return the `autocommit` that aiosqlite's connection was opened with, which only its own thread may ask for.
+
+    None before Python 3.12, where there is none.
+    """
+    plain = connection._conn  # noqa: SLF001 it has no other way to it
+    return await connection._execute(lambda: getattr(plain, "autocommit", None))  # type: ignore[no-untyped-call]  # noqa: SLF001
 
 
 def _check_text(connection: sqlite3.Connection | aiosqlite.Connection) -> None:
@@ -67,9 +73,8 @@ class SqliteRide:
         database = self._execute(DATABASE, ()).fetchone()[2]
         if database != place.database:
             place.confirm(database or PRIVATE)
-        if begins_itself(
-            connection.isolation_level, connection.in_transaction, getattr(connection, "autocommit", None)
-        ):
+        if not connection.in_transaction:
+            refuse_autocommit(connection.isolation_level, getattr(connection, "autocommit", None))
             self._execute(BEGIN, ())
 
     def execute(self, call: Call) -> Rows:
@@ -121,9 +126,8 @@ class AiosqliteRide:
     async def begin(self, place: Place) -> None:
         connection = self._connection
         place.confirm((await self._fetch(DATABASE, ()))[0][2] or PRIVATE)
-        if begins_itself(
-            connection.isolation_level, connection.in_transaction, getattr(connection, "autocommit", None)
-        ):
+        if not connection.in_transaction:
+            refuse_autocommit(connection.isolation_level, await autocommit_of(connection))
             await self._fetch(BEGIN, ())
 
     async def execute(self, call: Call) -> Rows:
