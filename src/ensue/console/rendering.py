@@ -33,7 +33,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
+    filters: dict[str, Any] = {
         "ago": ago,
         "at": stamp,
         "day": moment,
@@ -49,6 +49,7 @@ def environment() -> jinja2.Environment:
         "until": until,
         "when": when,
     }
+    made.filters |= filters
     words: dict[str, Any] = {"count": count, "hidden": HIDDEN, "asset": asset}
     made.globals.update(words)
     return made
