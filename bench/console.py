@@ -186,7 +186,7 @@ def _observed(room: Room) -> Iterator[Figure]:
         "traces": "OpenTelemetry traces",
     }
     title = "in memory, traces and metrics off: processor time"
-    series = room.interleave(title, [side(name, seen) for seen, name in names.items()])
+    series = room.interleave(title, [side(name, seen) for seen, name in names.items()], runs=7)
     recorded = dict(zip(names, series, strict=True))
     handled: dict[Seen, Series] = {seen: recorded[seen].also(handling[seen]) for seen in names}
     for what, found in (("recording", recorded), ("handling", handled)):
@@ -225,7 +225,7 @@ def _large(room: Room) -> Iterator[Figure]:
     from tests.console_running import serving
     from tests.large_log import fill, first_dead, views
 
-    events, dead = room.sized(10_000_000, 20_000), room.sized(100_000, 2_000)
+    events, dead = room.sized(10_000_000, 4_000), room.sized(100_000, 400)
     slowest, slow = "", 0.0
     with pair(room.postgres) as made:
         shop = Bookshop(made.url, schema=f"{made.schema}_shop")
