@@ -250,7 +250,7 @@ def _large(room: Room) -> Iterator[Figure]:
     from tests.console_running import serving
     from tests.large_log import fill, first_dead, views
 
-    events, dead = room.sized(10_000_000, 4_000), room.sized(100_000, 400)
+    events, dead = room.sized(10_000_000, 20_000), room.sized(100_000, 400)
     slowest, slow = "", 0.0
     with pair(room.postgres) as made:
         shop = Bookshop(made.url, schema=f"{made.schema}_shop")
