@@ -108,7 +108,7 @@ def _load(made: Pair, seconds: float, *, watched: bool) -> Load:
             consoles = [stack.enter_context(_process(Task(made.url, made.schema, "console")))]
             stack.enter_context(_looking(_line(consoles[0])))
 
-        def looking() -> float:
+        def looking() -> dict[int, float]:
             others = set(_backends(watching)).difference(working)
             return _used([*(each.pid for each in consoles), *others])
 
@@ -116,7 +116,8 @@ def _load(made: Pair, seconds: float, *, watched: bool) -> Load:
         began = time.perf_counter()
         count = _record(made, connection, seconds)
         took = time.perf_counter() - began
-        used, looked = (_used(working) - before) / count * 1e6, (looking() - console) / took * 1000
+        used = _since(before, _used(working)) / count * 1e6
+        looked = _since(console, looking()) / took * 1000
         assert worker.stdin is not None
         worker.stdin.write(b"\n")
         worker.stdin.flush()
@@ -182,10 +183,18 @@ def _looking(address: bytes) -> Generator[None]:
     yield
 
 
-def _used(processes: Iterable[int]) -> float:
-    """Return the seconds of the processor that processes have had so far; 0 for those of another machine."""
-    threads = [each for pid in processes for each in Path(f"/proc/{pid}/task").glob("*/schedstat")]
-    return sum(int(each.read_text().split()[0]) / 1e9 for each in threads if each.exists())
+def _used(processes: Iterable[int]) -> dict[int, float]:
+    """Return the seconds of the processor that each process has had so far; 0 for those of another machine."""
+    used: dict[int, float] = {}
+    for pid in processes:
+        threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+        used[pid] = sum(int(each.read_text().split()[0]) / 1e9 for each in threads)
+    return used
+
+
+def _since(before: dict[int, float], after: dict[int, float]) -> float:
+    """Return what processes have had meanwhile; what has ended is left out."""
+    return sum(max(0.0, used - before.get(pid, 0.0)) for pid, used in after.items())
 
 
 # --------------------------------------------------------------------------------------------- traces and metrics
