@@ -188,7 +188,7 @@ def _used(processes: Iterable[int]) -> dict[int, float]:
     used: dict[int, float] = {}
     for pid in processes:
         threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
-        used[pid] = sum(int(each.read_text().split()[0]) / 1e9 for each in threads)
+        used[pid] = sum(int(each.read_text().split()[0]) / 1e9 for each in threads if each.exists())
     return used
 
 
