@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,7 +140,7 @@ def test_show_tells_how_far_every_subscription_is(busy: Shop) -> None:
     done = busy.good("show", "4")
     assert '  "order": "bad-1",\n  "n": 3\n' in done.out
     assert "mail          queued  behind 2, which is parked: Permanent: no such" in done.out
-    assert "\nstock         passed\n" in done.out
+    assert re.search(r"\nstock         passed  by 20\S+ \S+Z, within \S+ s of its recording: checkpoint \d+", done.out)
     assert "parked  waits for a person; 1 attempt: Permanent" in busy.good("show", "2").out
     assert "ensue dead show 2 --app shop:app" in busy.good("show", "2").out
     busy.record("good")

@@ -96,6 +96,7 @@ def test_what_is_wrong_is_said(address: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600 if FULL else 120)
 @pytest.mark.parametrize("address", ["sqlite", "postgres"] if FULL else ["postgres"], indirect=True)
 def test_schemathesis_finds_no_fault(address: str, tmp_path: Path) -> None:
     command = [

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -55,6 +55,7 @@ def console(folder: Path, *options: str) -> Iterator[str]:
         yield found[1]
         started.send_signal(signal.SIGTERM)
         assert started.wait(20) in (0, -signal.SIGTERM)
+        assert started.stderr.read() == ""
     finally:
         started.kill()
         started.communicate()
@@ -88,3 +89,13 @@ def test_what_it_refuses(folder: Path, options: list[str], told: str) -> None:
     done = subprocess.run(asked, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(told)
+
+
+def test_it_ends_without_a_word_while_somebody_listens(folder: Path) -> None:
+    with httpx.Client() as client, ExitStack() as listening:
+        with console(folder) as address:
+            for path in ("/live/overview", "/live/events"):
+                answer = listening.enter_context(client.stream("GET", address + path))
+                assert answer.headers["content-type"].startswith("text/event-stream")
+        for line in answer.iter_lines():
+            assert not line.startswith("event: error")

@@ -6,8 +6,10 @@ import asyncio
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -182,6 +184,30 @@ def test_opentelemetry_has_the_same_instruments(app: App) -> None:
     assert (recorded.value, dict(recorded.attributes or {})) == (1, {"app": "metrics", "type": "test.metrics.metered"})  # type: ignore[union-attr]
     (lag,) = found["ensue.subscription.lag"].data.data_points
     assert (lag.value, dict(lag.attributes or {})) == (1, {"app": "metrics", "subscription": "mind"})  # type: ignore[union-attr]
+
+
+async def test_where_nobody_looks_nothing_of_it_runs(app: App) -> None:
+    called: set[str] = set()
+    seen: list[str] = []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            called.add(frame.f_code.co_filename)
+
+    @app.on(Metered)
+    async def mind(event: Metered) -> None:
+        seen.append(event.who)
+
+    async with app.running():
+        sys.setprofile(note)
+        try:
+            with app.transaction() as connection:
+                app.record(Metered(who="a"), via=connection)
+            await until(lambda: seen)
+        finally:
+            sys.setprofile(None)
+    assert any(each.endswith("/subscriptions/attempting.py") for each in called)
+    assert not [each for each in called if "/integrations/" in each or "/events/observer" in each]
 
 
 # --- the dashboard and the alerts

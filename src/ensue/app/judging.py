@@ -221,7 +221,7 @@ def _parked(seen: Seen, standing: Standing) -> Iterator[Problem]:
             check="dead letters",
             level="wrong",
             what=f"{count(standing.dead, 'event')} of {name} {'wait' if standing.dead > 1 else 'waits'} for a person",
-            because=line(seen.last_error.reason)[:140] if seen.last_error is not None else "",
+            because=line(seen.last_error.reason)[:120] if seen.last_error is not None else "",
             cure="letters",
             subscription=name,
         )

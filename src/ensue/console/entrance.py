@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Mapping
 
@@ -28,6 +29,8 @@ class Entrance:
         self.also = also
         self.pulse = Pulse(app)
         self.jobs = Jobs()
+        self.closing = asyncio.Event()
+        """Whoever listens is let go."""
 
     async def visitor(self, request: Request) -> Visitor | None:
         """Return who sends a request."""

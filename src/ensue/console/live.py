@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from starlette.concurrency import run_in_threadpool
@@ -38,12 +39,12 @@ def routes(console: Entrance) -> list[Route]:
 
     def part(*templates: str) -> Callable[[Request], object]:
         async def endpoint(request: Request) -> Response:
-            return await _stream(console, request, watchers, lambda visit: _parts(visit, templates))
+            return await _stream(console, request, watchers, lambda visit: _parts(visit, templates, console.closing))
 
         return endpoint
 
     async def tail(request: Request) -> Response:
-        return await _stream(console, request, watchers, _tail)
+        return await _stream(console, request, watchers, lambda visit: _tail(visit, console.closing))
 
     return [
         Route("/live/overview", part("overview_top", "overview_rest")),
@@ -89,33 +90,39 @@ def _message(event: str, text: str) -> str:
     return f"event: {event}\n{lines}\n\n"
 
 
-async def _parts(visit: Visit, templates: Sequence[str]) -> AsyncIterator[str]:
+async def _rest(seconds: float, closing: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await closing.wait()
+
+
+async def _parts(visit: Visit, templates: Sequence[str], closing: asyncio.Event) -> AsyncIterator[str]:
     """Yield parts of a page whenever there has been a new look at the log."""
     last: object = None
-    while True:
+    while not closing.is_set():
         try:
             beat = await run_in_threadpool(visit.pulse.beat)
         except Exception as error:  # noqa: BLE001 the database may come back
             status_of(error)
             outage = rendering.environment().get_template("outage.html").render(told=told(error))
             yield _message(templates[0], outage)
-            await asyncio.sleep(_OUTAGE)
+            await _rest(_OUTAGE, closing)
             continue
         if beat is not last:
             last, values = beat, overview.live(visit, beat)
             for each in templates:
                 yield _message(each, await run_in_threadpool(rendering.page, visit, f"{each}.html", values))
-        await asyncio.sleep(visit.pulse.rest)
+        await _rest(visit.pulse.rest, closing)
 
 
-async def _tail(visit: Visit) -> AsyncIterator[str]:
+async def _tail(visit: Visit, closing: asyncio.Event) -> AsyncIterator[str]:
     """Yield new events that match, as rows with the latest on top."""
     wanted, wrong = await run_in_threadpool(events.selection, visit)
     if wrong:
         raise ConsoleRefused(wrong)
     after = visit.number("after")
     pause, quiet = _TAIL, 0.0
-    while True:
+    while not closing.is_set():
         try:
             horizon = await run_in_threadpool(visit.app.operations.horizon)
             after = horizon if after is None else after
@@ -126,7 +133,7 @@ async def _tail(visit: Visit) -> AsyncIterator[str]:
                 rows, after = found.events, horizon
         except Exception as error:  # noqa: BLE001 the database may come back
             status_of(error)
-            await asyncio.sleep(_OUTAGE)
+            await _rest(_OUTAGE, closing)
             continue
         if rows:
             pause, quiet = _TAIL, 0.0
@@ -136,4 +143,4 @@ async def _tail(visit: Visit) -> AsyncIterator[str]:
             if quiet > _QUIET:
                 quiet = 0.0
                 yield ":\n\n"
-        await asyncio.sleep(pause)
+        await _rest(pause, closing)

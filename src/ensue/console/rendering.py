@@ -33,18 +33,18 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters: dict[str, Callable[..., Any]] = {
+    filters: dict[str, Any] = {
         "ago": ago,
         "at": stamp,
         "day": moment,
         "json": pretty,
         "line": line,
-        "number": lambda value: f"{value:,}",
-        "path": lambda text: quote(str(text), safe=""),
+        "number": number,
+        "path": path,
         "plain": plain,
         "rate": rate,
         "shown": shown,
-        "short": lambda text: str(text)[-12:],
+        "short": short,
         "span": span,
         "until": until,
         "when": when,
@@ -124,6 +124,21 @@ def rate(value: float | None) -> str:
     if value is None:
         return "…"
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def number(value: float) -> str:
+    """Return a number with commas."""
+    return f"{value:,}"
+
+
+def path(text: object) -> str:
+    """Return a part of a path."""
+    return quote(str(text), safe="")
+
+
+def short(text: object) -> str:
+    """Return the end of an id."""
+    return str(text)[-12:]
 
 
 def shown(text: object) -> str:

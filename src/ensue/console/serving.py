@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 
@@ -32,7 +33,19 @@ def serve(console: Console, host: str, port: int, *, listening: Callable[[str], 
     shown = f"[{host}]" if ":" in host else host
     with place:
         listening(f"http://{shown}:{place.getsockname()[1]}/")
-        uvicorn.Server(config).run(sockets=[place])
+        _Server(config, console).run(sockets=[place])
+
+
+class _Server(uvicorn.Server):
+    """Lets go whoever listens to what is live before it waits for the rest."""
+
+    def __init__(self, config: uvicorn.Config, console: Console) -> None:
+        super().__init__(config)
+        self._console = console
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._console.entrance.closing.set()
+        super().handle_exit(sig, frame)
 
 
 def check(console: Console, host: str) -> None:

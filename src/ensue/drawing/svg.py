@@ -43,8 +43,8 @@ _POINT = 12.0
 """How far an integration event's box is pointed."""
 _HEAD = 7.0
 """How long the head of an arrow is."""
-_BOW = 32.0
-"""How far out an arrow swings that leads back to the left."""
+_BOW, _BELOW = 32.0, 8.0
+"""How far out an arrow swings that leads back to the left, and how far below the boxes it goes."""
 
 
 def stylesheet() -> str:
@@ -120,9 +120,22 @@ def _line(line: Line) -> str:
         x2 -= _HEAD
         ahead, head = "", f' marker-end="url(#ensue-{"crossing-head" if line.crosses else "head"})"'
     bow = max((x2 - x1) / 2, _BOW)
+    if x2 < x1 and line.end.what is not None:
+        return _back(line, (x1, y1), (x2, y2), head)
     return (
         f'<path class="line{" crossing" if line.crosses else ""}" '
         f'd="M{x1:.1f} {y1:.1f}C{x1 + bow:.1f} {y1:.1f} {x2 - bow:.1f} {y2:.1f} {x2:.1f} {y2:.1f}{ahead}"{head}/>'
+    )
+
+
+def _back(line: Line, start: tuple[float, float], end: tuple[float, float], head: str) -> str:
+    """Lead an arrow back to the left, below the boxes from which and to which it leads."""
+    (x1, y1), (x2, y2) = start, end
+    low = max(each.y + each.height / 2 for each in (line.start, line.end)) + _BELOW
+    return (
+        f'<path class="line{" crossing" if line.crosses else ""}" '
+        f'd="M{x1:.1f} {y1:.1f}C{x1 + _BOW:.1f} {y1:.1f} {x1 + _BOW:.1f} {low:.1f} {x1:.1f} {low:.1f}H{x2:.1f}'
+        f'C{x2 - _BOW:.1f} {low:.1f} {x2 - _BOW:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"{head}/>'
     )
 
 

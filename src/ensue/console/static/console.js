@@ -62,7 +62,7 @@ function chart(place) {
     plot?.destroy();
     plot = new uPlot(
       {
-        width: place.clientWidth, height: 170, cursor: { y: false }, legend: { live: false },
+        width: place.clientWidth, height: 170, padding: [null, 28, null, null], cursor: { y: false }, legend: { live: false },
         scales: { x: { range: (_, low, high) => [Math.min(low, high - 60), high] }, y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
         axes: [axis({ space: 90, values: (_, moments) => moments.map(clock) }), axis({ size: 55 })],
         series: [{ label: "at" }, series("recorded in a second", "--accent"), series("handled in a second", "--second", [6, 3])],
