@@ -41,7 +41,9 @@ async def both_modes_of_cloudevents_arrive(case: Case) -> None:
     for sender in senders:
         sent = list(sender.read(types=[Said]))
         came = [
-            each for each in reader.read(types=[Said]) if each.metadata.headers["received-from"] == f"urn:ensue:{sender.name}"
+            each
+            for each in reader.read(types=[Said])
+            if each.metadata.headers["received-from"] == f"urn:ensue:{sender.name}"
         ]
         for who in ("Größe/0", "Größe/1"):
             assert [each.event for each in came if each.key == who] == [each.event for each in sent if each.key == who]

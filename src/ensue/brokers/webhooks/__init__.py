@@ -47,8 +47,8 @@ class Webhooks:
     def consumer(self, topics: Sequence[str], group: str) -> Consumer:
         """Raise `DeclarationError`: nothing can be fetched, webhooks come by themselves."""
         raise DeclarationError(
-            f"{self._settings.address}: webhooks cannot be fetched: they are sent to you. Mount app.webhooks(…) in your "
-            "web application, or ensue.brokers.webhooks.Receiver for a function of your own"
+            f"{self._settings.address}: webhooks cannot be fetched: they are sent to you. Mount app.webhooks(…) in "
+            "your web application, or ensue.brokers.webhooks.Receiver for a function of your own"
         )
 
 

@@ -47,8 +47,8 @@ class Endpoint:
     """An ASGI application that lets in what is signed, to be mounted in Starlette, FastAPI, Django or any other.
 
     It answers 204 when `take` has returned, 401 for what is not signed, 413 for what is too large, and 400 for what is
-    not in structured mode, or if `take` raises `MalformedMessage`. Another error is raised for the server, which answers
-    500: the sender tries again.
+    not in structured mode, or if `take` raises `MalformedMessage`. Another error is raised for the server, which
+    answers 500: the sender tries again.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Signing by the Standard Webhooks convention, https://www.standardwebhooks.com.
 
-`webhook-id` is the event's id, the same for every attempt; `webhook-signature` holds HMAC-SHA256 of id, time and body for
-each secret that counts. Headers are not signed.
+`webhook-id` is the event's id, the same for every attempt; `webhook-signature` holds HMAC-SHA256 of id, time and body
+for each secret that counts. Headers are not signed.
 """
 
 from __future__ import annotations
