@@ -45,7 +45,7 @@ class Arrivals:
         rows = await self._log.own.run_async(inbox.paused())
         if not rows:
             raise NotMigrated(
-                f"receiver {inbox.name!r} is not registered in the log, so what it kept for later would be passed over: "
+                f"receiver {inbox.name!r} is not registered in the log: what it kept for later would be passed over; "
                 "run `ensue migrate`"
             )
         with taking_in(self._log, inbox.name, receiver.source.broker.protocol, [message]):

@@ -220,8 +220,9 @@ def _written(message: Received, event: Event) -> Written:
 
 async def forget_all(log: Log, consumer: str, seconds: float, stopped: Callable[[], bool]) -> None:
     """Forget what was taken in so many seconds ago, a part of it in each transaction, unless it is told to stop."""
-    while not stopped() and await log.own.run_async(log.transaction(forget(log, consumer, seconds))):
-        pass
+    forgotten = 1
+    while forgotten and not stopped():
+        forgotten = await log.own.run_async(log.transaction(forget(log, consumer, seconds)))
 
 
 def forget(log: Log, consumer: str, seconds: float) -> Steps[int]:
