@@ -139,7 +139,7 @@ class BareRedis:
         await self._client.xack(self._stream, "bare", *self._ids)
 
     async def rest(self) -> None:
-        """Do nothing: it reads only when it is asked to."""
+        """Nothing: it reads only when it is asked to."""
 
     async def close(self) -> None:
         await self._client.delete(self._stream, *self._topics)

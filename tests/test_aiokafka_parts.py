@@ -23,7 +23,7 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator  # type: ignore
 from aiokafka.producer.message_accumulator import MessageBatch  # type: ignore[import-untyped,unused-ignore]
 
 import ensue.brokers.kafka
-from ensue.brokers.kafka.client import conn, metadata, partitioner
+from ensue.brokers.kafka.client import conn, metadata
 
 NOBODY = "127.0.0.1:1"
 Parts = dict[str, tuple[Any, str]]
@@ -60,7 +60,6 @@ async def parts() -> AsyncIterator[Parts]:
             "AIOKafkaAdminClient._client": (admin, "_client"),
             "aiokafka.conn.create_conn": (conn, "create_conn"),
             "aiokafka.protocol.metadata.MetadataRequest": (metadata, "MetadataRequest"),
-            "aiokafka.partitioner.DefaultPartitioner": (partitioner, "DefaultPartitioner"),
         }
 
 
@@ -104,7 +103,6 @@ async def test_they_take_what_they_are_given(parts: Parts) -> None:
         except TypeError as error:
             refused.append(f"{name} ({error})")
     assert not refused, changed(refused)
-    assert partitioner.DefaultPartitioner()(b"key", [0, 1, 2, 3], [0, 1, 2, 3]) in range(4)
 
 
 def test_none_is_used_that_is_not_listed_here() -> None:

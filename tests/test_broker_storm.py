@@ -39,7 +39,7 @@ _ASKED = os.environ.get("ENSUE_TEST_KILLS")
 KILLS = int(_ASKED or 20)
 """How often each of the three is killed."""
 FEW = int(_ASKED or 8)
-"""How often a broker is killed that needs five seconds to come back; ENSUE_TEST_KILLS=20: as often as the others."""
+"""How often a broker is killed that needs five seconds to come back; ENSUE_TEST_KILLS=20 kills it as often, too."""
 
 
 @dataclass(frozen=True)

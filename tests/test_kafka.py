@@ -16,9 +16,13 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.partitioner import DefaultPartitioner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ensue.brokers import Incoming, Outgoing, Refused, broker_at
 from ensue.brokers.kafka import Kafka
+from ensue.brokers.kafka.partitioning import partition_of
 from ensue.contracts.cloudevents import parse
 from ensue.errors import BrokerRefused, BrokerUnavailable, DeclarationError
 from tests.broker_suite import Ability, Behaviour, Own, Wanted, behaviours
@@ -131,6 +135,12 @@ async def opened() -> AsyncIterator[list[Any]]:
 def test_an_option_that_cannot_be_is_refused(url: str, what: str) -> None:
     with pytest.raises(DeclarationError, match=what):
         broker_at(url)
+
+
+@given(st.binary(max_size=80), st.integers(1, 64))
+def test_a_key_goes_to_the_partition_that_other_clients_choose(key: bytes, partitions: int) -> None:
+    numbers = list(range(partitions))
+    assert partition_of(key, partitions) == DefaultPartitioner()(key, numbers, numbers)
 
 
 async def test_what_is_published_is_what_other_clients_expect(server: str, topic: str, opened: list[Any]) -> None:

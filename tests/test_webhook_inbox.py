@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,7 +77,7 @@ def body_of(id: str, order: str, n: object, type: str = "test.doors.billed.v1") 
 
 
 @asynccontextmanager
-async def sending(app: App, source: str = SOURCE) -> AsyncGenerator[Callable[..., Any]]:
+async def sending(app: App, source: str = SOURCE) -> AsyncGenerator[Callable[..., Awaitable[int]]]:
     """Lend what posts a signed body, and returns the status."""
     endpoint: Any = app.webhooks(source)
     signing = Secrets(os.environ["HOOK_SECRET"])

@@ -45,8 +45,8 @@ class Arrivals:
         rows = await self._log.own.run_async(inbox.paused())
         if not rows:
             raise NotMigrated(
-                f"receiver {inbox.name!r} is not registered in the log, and what it kept for later would be passed "
-                "over: run `ensue migrate`"
+                f"receiver {inbox.name!r} is not registered in the log: what it kept for later would be passed over; "
+                "run `ensue migrate`"
             )
         with taking_in(self._log, inbox.name, receiver.source.broker.protocol, [message]):
             if rows[0][0]:

@@ -7,6 +7,7 @@ for the receiver's own subscription: there it is retried, parked, edited or disc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -69,10 +70,9 @@ class Recording:
 
     def prepare(self, message: Received) -> Received:
         """Write down what will be recorded."""
-        try:
-            return msgspec.structs.replace(message, written=_all_written(message))
-        except EventValueError:  # raised again when it is taken in, where it is known what to do with it
-            return message
+        with suppress(EventValueError):  # raised again when it is taken in, where it is known what to do with it
+            message.written = _all_written(message)
+        return message
 
     def steps(self, messages: Sequence[Received]) -> Work[None]:
         written = [one for each in messages for one in each.written or _all_written(each)]

@@ -59,7 +59,7 @@ def kept_event(name: str) -> type[DomainEvent]:
     return made
 
 
-class Received(msgspec.Struct, frozen=True, kw_only=True):
+class Received(msgspec.Struct, kw_only=True):
     """A message, read as far as it can be read."""
 
     source: str
@@ -72,7 +72,7 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None = None
     """Why no event could be read of it."""
     written: tuple[Written, ...] = ()
-    """The event as an inbox records it."""
+    """The event as an inbox records it, once it has been prepared."""
     message: CloudEvent | None = None
     incoming: Incoming | None = None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -239,30 +239,21 @@ def parse(
     The binding says whether values are percent-encoded; without it, those whose names begin with `ce-` are. What is
     missing or cannot be read raises `MalformedMessage`, with the reason; what is there besides is kept.
     """
-    attributes: dict[str, str] = {}
-    others: dict[str, str] = {}
-    nearest = _NO_PREFIX
-    for name, value in cast("Iterable[tuple[Any, Any]]", headers.items() if isinstance(headers, Mapping) else headers):
-        whole, rank, attribute = _read_name(name)
-        text = value if type(value) is str else _text(value, "header", whole)
-        if rank == _NO_PREFIX:
-            others[whole] = text
-        elif rank == nearest:
-            attributes[attribute] = text
-        elif rank < nearest:
-            nearest, attributes = rank, {attribute: text}
-    kind = content_type or others.get("content-type") or others.get("content_type")
+    pairs = cast("Iterable[tuple[Any, Any]]", headers.items() if isinstance(headers, Mapping) else headers)
+    names, values = tuple(zip(*pairs, strict=True)) or ((), ())
+    plan = _plan(names)
+    attributes = _texts(plan, names, values)
+    kind = content_type or (None if plan.kind is None else _text(values[plan.kind], "header", "content-type"))
     if kind is not None and kind.lower().startswith("application/cloudevents"):
         return _parse_structured(body, kind)
     if not attributes:
         if b'"specversion"' in body and (kind is None or is_json(kind)):  # from a protocol that has no headers
             return _parse_structured(body, STRUCTURED)
-        names = ", ".join(sorted(others)[:10]) or "none"
         raise MalformedMessage(
             f"the message is no CloudEvent: it has neither headers that begin with ce- (or {', '.join(_PREFIXES[1:])}) "
-            f"nor the content type {STRUCTURED}; its headers are: {names}"
+            f"nor the content type {STRUCTURED}; its headers are: {', '.join(plan.others[:10]) or 'none'}"
         )
-    if nearest == 0 and (binding is None or binding.percent):
+    if plan.rank == 0 and (binding is None or binding.percent):
         for name, text in attributes.items():
             if "%" in text or text[:1] == '"':
                 attributes[name] = _unescaped(name, text)
@@ -276,6 +267,47 @@ def is_json(content_type: str | None) -> bool:
         return True
     media = content_type.partition(";")[0].strip().lower()
     return media.endswith("+json") or media.partition("/")[2] == "json"
+
+
+class _Plan(NamedTuple):
+    """What the headers of a message are, by their names, of which many messages have the same."""
+
+    keys: tuple[str | None, ...]
+    """The attribute that each header is; None: it is none."""
+    rank: int
+    """Which of the prefixes they have."""
+    kind: int | None
+    """Where the content type is."""
+    others: list[str]
+    """The names of all that are no attributes, sorted."""
+
+
+@lru_cache(maxsize=1000)
+def _plan(names: tuple[str | bytes, ...]) -> _Plan:
+    read = [_read_name(name) for name in names]
+    nearest = min((rank for _, rank, _ in read), default=_NO_PREFIX)
+    keys = tuple(key if rank == nearest < _NO_PREFIX else None for _, rank, key in read)
+    others = {whole: place for place, (whole, rank, _) in enumerate(read) if rank == _NO_PREFIX}
+    return _Plan(keys, nearest, others.get("content-type", others.get("content_type")), sorted(others))
+
+
+def _texts(plan: _Plan, names: Sequence[str | bytes], values: Sequence[Any]) -> dict[str, str]:
+    """Return the attributes as text."""
+    try:
+        return {
+            key: value
+            if type(value) is str
+            else value.decode()
+            if type(value) is bytes
+            else _text(value, "header", key)
+            for key, value in zip(plan.keys, values, strict=True)
+            if key is not None
+        }
+    except UnicodeDecodeError:  # now with the name of the one that is not
+        for key, name, value in zip(plan.keys, names, values, strict=True):
+            if key is not None:
+                _text(value, "header", _read_name(name)[0])
+        raise
 
 
 @lru_cache(maxsize=1000)

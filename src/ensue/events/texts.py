@@ -9,6 +9,8 @@ of them holds a key and a subscription's name, of 200 characters, and each chara
 
 def fault_in(text: object, at_most: int | None = LONGEST) -> str | None:
     """Say what is wrong with a text, to go on with behind its name; None if nothing is."""
+    if type(text) is str and text.isascii() and (at_most is None or len(text) <= at_most) and "\0" not in text:
+        return None  # nearly always
     if not isinstance(text, str):
         return f"is {text!r}: it must be text"
     if at_most is not None and len(text) > at_most:

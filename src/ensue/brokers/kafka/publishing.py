@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ensue.brokers.broker import Outgoing, Refused
-from ensue.brokers.kafka.client import aiokafka, errors, partitioner
+from ensue.brokers.kafka.client import aiokafka, errors
 from ensue.brokers.kafka.failing import failure_of, refuses, words
 from ensue.brokers.kafka.link import connecting, in_our_words, leave, whole
+from ensue.brokers.kafka.partitioning import partition_of
 from ensue.brokers.kafka.settings import Settings
 from ensue.brokers.kafka.topics import make_topics
 
@@ -26,7 +27,6 @@ class KafkaPublisher:
         self._producer: Any = None
         self._known: set[str] = set()  # topics that are there
         self._spoiled = False  # a batch has failed for good: what Kafka expects next of this producer is not what comes
-        self._choose = partitioner.DefaultPartitioner()
         self._readying = asyncio.Lock()
 
     async def open(self, topics: Sequence[str]) -> None:
@@ -94,17 +94,22 @@ class KafkaPublisher:
         async with in_our_words(self._settings):
             await self._ready(())
         producer = self._producer
+        there: dict[str, list[int] | Exception] = {}
+        for topic in {records[number].topic for number in chosen}:
+            try:
+                there[topic] = sorted(await producer.partitions_for(topic))
+            except errors.KafkaError as error:
+                self._known.discard(topic)
+                there[topic] = error
         partitions: dict[tuple[str, int], list[int]] = {}
         for number in chosen:
             record = records[number]
-            try:
-                there = sorted(await producer.partitions_for(record.topic))
-            except errors.KafkaError as error:
-                self._known.discard(record.topic)
-                results[number] = error
-                continue
-            partition = self._choose(record.key, there, there)
-            partitions.setdefault((record.topic, partition), []).append(number)
+            found = there[record.topic]
+            if isinstance(found, Exception):
+                results[number] = found
+            else:
+                partition = found[partition_of(record.key, len(found))]
+                partitions.setdefault((record.topic, partition), []).append(number)
         again: list[list[int]] = []
         async with asyncio.TaskGroup() as group:
             for (topic, partition), numbers in partitions.items():
