@@ -168,12 +168,18 @@ class Replays:
             yield from register(self._log, (yield from self._only(cursor)))
             if copied:
                 yield from copy(self._log, live, build)
+            else:
+                yield from self._begun(build)
             if actor:
                 yield from _audit(self._log, build.cursor, "replay into a shadow", actor, reason)
             return build
 
         build: Build = self._change(make())
         return build
+
+    def _begun(self, build: Build) -> Steps[None]:  # noqa: ARG002 for those that read from elsewhere
+        """Put the cursor of a new build where its events begin."""
+        yield from ()
 
     def _only(self, cursor: Subscription) -> Steps[Cursors]:
         """Return a cursor as all that this process works on; what else there is stays with others."""
@@ -275,7 +281,7 @@ class Replays:
                 f"of version {declared.version}: repair one of this version, ensue replay {build.projection} --shadow"
             )
         await self._log.own.run_async(refuse_if_pruned(self._log, declared))
-        repair = Repair(self._log, declared, build, self._declarations.cursor(self._log, build).types)
+        repair = self._repair(declared, build)
         await self._audit(build.cursor, f"repair {len(keys)} keys", actor, reason)
         events = 0
         for number, key in enumerate(keys, 1):
@@ -287,6 +293,9 @@ class Replays:
             if progress is not None:
                 progress(number, len(keys))
         return events
+
+    def _repair(self, declared: Projection, build: Build) -> Repair:
+        return Repair(self._log, declared, build, self._declarations.cursor(self._log, build).types)
 
     # --- switching
 
