@@ -177,7 +177,7 @@ class Replays:
         build: Build = self._change(make())
         return build
 
-    def _begun(self, build: Build) -> Steps[None]:  # noqa: ARG002 for those that read from elsewhere
+    def _begun(self, build: Build) -> Steps[None]:
         """Put the cursor of a new build where its events begin."""
         yield from ()
 
