@@ -135,12 +135,19 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
         """
         self.log.observe(observer)
 
-    def replays_from(self, lake: str | Path) -> LakeReplays:
-        """Return `replays` that read the log's past from a lake; `LakeError` if it has collected nothing of it."""
-        from ensue.app.lakes import LakeReplays
-        from ensue.lake import Lake
+    def replays_from(self, lake: str | Path, *, source: str | None = None) -> LakeReplays:
+        """Return `replays` that read the log's past from a lake; `LakeError` if it has collected nothing of it.
 
-        return LakeReplays(self.log, self.declarations, Lake(lake))
+        With `source`, another service as `ensue lake sources` shows it, they read what that one has published: into
+        projections of this service, whose own log has no such events.
+        """
+        from ensue.app.elsewhere import Elsewhere
+        from ensue.app.lakes import LakeReplays
+        from ensue.lake import Lake, source_of
+
+        if source is None or source == source_of(self.name):
+            return LakeReplays(self.log, self.declarations, Lake(lake))
+        return Elsewhere(self.log, self.declarations, Lake(lake), source)
 
     # --- modules
 

@@ -9,7 +9,7 @@ from ensue.app.declarations import Declarations
 from ensue.app.replaying import Progress, Replays
 from ensue.errors import DeclarationError, ProjectionError
 from ensue.events import stored_types
-from ensue.handlers.projections import Build, tables_of
+from ensue.handlers.projections import Build, Reach, reach, tables_of
 from ensue.lake import Folded, Lake, LakeLog, Part, engine, modules_of, parts_of, write_rows
 from ensue.log import Log, Postgres, Steps, Transaction
 
@@ -24,8 +24,8 @@ class LakeReplays(Replays):
     pruned from the log are there again, those that were erased in the lake are not.
     """
 
-    def __init__(self, log: Log, declarations: Declarations, lake: Lake) -> None:
-        self.past = LakeLog(log, lake)
+    def __init__(self, log: Log, declarations: Declarations, lake: Lake, source: str | None = None) -> None:
+        self.past = LakeLog(log, lake, source)
         """The log, with its past from the lake."""
         super().__init__(self.past, declarations)
 
@@ -89,11 +89,20 @@ class LakeReplays(Replays):
                 if progress is not None:
                     progress(len(found), len(parts))
         with Transaction(self._log) as via:  # short: others record meanwhile
-            self._log.run(_claim(self._log, build, self.past.covered), via)
+            self._log.run(claim(self._log, build, *self._span()), via)
             table = tables_of(self._log).name(build, build.tables[0], live=False)
             for each in found:
                 write_rows(via, table, each.columns, each.rows, copies=isinstance(self._log.dialect, Postgres))
         return sum(each.events for each in found)
+
+    def untouched(self, build: Build) -> bool:
+        """Tell whether nothing has been applied to a build yet."""
+        found: Reach | None = self._read(reach(self._log, build))
+        return found is not None and found.fastest <= self._span()[0]
+
+    def _span(self) -> tuple[int, int]:
+        """Return where the cursor of a new build is, and where it is when all has been applied that the lake has."""
+        return 0, self.past.covered
 
     def position_at(self, moment: datetime) -> int:
         """Return the first position of what was recorded at a moment or later, pruned or not."""
@@ -103,14 +112,14 @@ class LakeReplays(Replays):
         return self._declarations.cursor(self._log, self.mine(projection)).types
 
 
-def _claim(log: Log, build: Build, covered: int) -> Steps[None]:
+def claim(log: Log, build: Build, before: int, after: int) -> Steps[None]:
     """Move an untouched build's checkpoint to where the lake ends, in the transaction that writes its rows."""
     sql = log.dialect.sql
     if build.state != "building":
         raise ProjectionError(f"build {build.number} of projection {build.projection!r} is {build.state}: begin one")
     rows = yield sql["partition_at"](subscription=build.cursor, first_slot=0)
     (epoch, checkpoint) = rows[0] if rows else (0, -1)
-    moved = yield sql["advance"](subscription=build.cursor, first_slot=0, epoch=epoch, before=0, after=covered)
+    moved = yield sql["advance"](subscription=build.cursor, first_slot=0, epoch=epoch, before=before, after=after)
     if not moved:
         raise ProjectionError(
             f"build {build.number} of projection {build.projection!r} has come to position {checkpoint} otherwise: "

@@ -173,11 +173,17 @@ class Replays:
             yield register(self._log, (yield self._only(cursor)))
             if copied:
                 yield copy(self._log, live, build)
+            else:
+                yield self._begun(build)
             if actor:
                 yield _audit(self._log, build.cursor, "replay into a shadow", actor, reason)
             return build
 
         return carried(carrier_of(self._log, declared), make)
+
+    def _begun(self, build: Build) -> Steps[None]:
+        """Put the cursor of a new build where its events begin."""
+        yield from ()
 
     def _only(self, cursor: Subscription) -> Steps[Cursors]:
         """Return a cursor as all that this process works on; what else there is stays with others."""
@@ -279,7 +285,7 @@ class Replays:
                 f"of version {declared.version}: repair one of this version, ensue replay {build.projection} --shadow"
             )
         await self._log.own.run_async(refuse_if_pruned(self._log, declared))
-        repair = Repair(self._log, declared, build, self._declarations.cursor(self._log, build).types)
+        repair = self._repair(declared, build)
         await self._audit(build.cursor, f"repair {len(keys)} keys", actor, reason)
         events = 0
         for number, key in enumerate(keys, 1):
@@ -291,6 +297,9 @@ class Replays:
             if progress is not None:
                 progress(number, len(keys))
         return events
+
+    def _repair(self, declared: Projection, build: Build) -> Repair:
+        return Repair(self._log, declared, build, self._declarations.cursor(self._log, build).types)
 
     # --- switching
 

@@ -76,7 +76,7 @@ def _spread(replays: Replays, build: Build, engine: str) -> None:
 
     if not isinstance(replays, LakeReplays):
         raise TargetError("--engine needs --from-lake")
-    if any(each.build == build and each.reach and each.reach.slowest for each in replays.builds(build.projection)):
+    if not replays.untouched(build):
         return
     with bar(f"Folding {build.cursor}") as progress:
         events = replays.spread(build, engine, progress=progress)

@@ -65,6 +65,14 @@ def replay(
             help="A projection: read the events from this lake, as far as it has collected the log.",
         ),
     ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            show_default=False,
+            help="With --from-lake: read what another service has published, as `ensue lake sources` shows it.",
+        ),
+    ] = None,
     engine: Annotated[
         str | None,
         typer.Option(
@@ -92,13 +100,16 @@ def replay(
     --key and --since repair: the rows of those keys, or of all that got an event since, are cleared, and all events of
     these keys applied again, each key in one transaction. With --shadow that happens in a copy.
 
-    --from-lake does either from a lake instead of the log, see `ensue lake`: what was pruned is there.
+    --from-lake does either from a lake instead of the log, see `ensue lake`: what was pruned is there. With --source the
+    events are those of another service, and the log goes on behind them.
 
     Reactions and relays are called again only with --with-effects.
     """
     target = find_log(app)
     who = actor or os_user()
-    replays = target.app.replays if from_lake is None else target.app.replays_from(from_lake)
+    if source is not None and from_lake is None:
+        raise TargetError("--source says whose events to take from a lake: say --from-lake too")
+    replays = target.app.replays if from_lake is None else target.app.replays_from(from_lake, source=source)
     if from_lake is not None and (jobs > 1 or name not in target.app.declarations.projections):
         raise TargetError("--from-lake is for projections, and for one job")
     if engine is not None and (from_lake is None or not shadow or since is not None or key):

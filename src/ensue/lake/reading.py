@@ -31,11 +31,12 @@ class LakeLog(Log):
     not for the worker of an application.
     """
 
-    def __init__(self, log: Log, lake: Lake) -> None:
+    def __init__(self, log: Log, lake: Lake, source: str | None = None) -> None:
+        """Take also whose events are read, if it is another service; then positions of the past are those of its log."""
         super().__init__(log.place)
         self.personal = log.personal
         self.lake = lake
-        self.source = source_of(log.place.app)
+        self.source = source or source_of(log.place.app)
         lake.require()
         self.covered = lake.events.checkpoint(self.source).position
         """The position up to which events are read from the lake."""
@@ -82,6 +83,16 @@ class LakeLog(Log):
                 f"log has recorded {here + gone}: {hint}"
             )
 
+    def refuse_own(self, types: Sequence[str]) -> None:
+        """Raise `LakeError` if the log has recorded events of these types itself: whether the lake has them is unknown."""
+        here = self.own.run(self._recorded(types))
+        if here:
+            raise LakeError(
+                f"the log of {self.place.app} has recorded {here} events of {', '.join(types)} itself, as an inbox does, "
+                f"and {self.lake.address} may have the same ones of {self.source}: they would count twice. Replay from "
+                "the log, without --from-lake"
+            )
+
     def keys(self, types: Sequence[str], after: int, until: int | None) -> set[str]:
         """Return the keys of which the lake has events of these types between two positions."""
         asked = (
@@ -94,9 +105,11 @@ class LakeLog(Log):
 
     def position_of(self, moment: datetime) -> int:
         """Return the first position of what was recorded at a moment or later, pruned from the log or not."""
-        here: int = self.own.run(super().position_at(moment))
         values = {"source": self.source, "moment": moment}
         there = rows(_FIRST, values, events=self.lake.events.data())[0][0]
+        if self.source != source_of(self.place.app):
+            return self.covered + 1 if there is None else int(there)
+        here: int = self.own.run(super().position_at(moment))
         return here if there is None else min(here, there)
 
     def _count(self, types: Sequence[str]) -> int:
@@ -107,6 +120,12 @@ class LakeLog(Log):
         count = 0
         for each in types:
             count += (yield self.dialect.sql["count_type"](type=each, after=0, until=self.covered, most=_ALL))[0][0]
+        return count
+
+    def _recorded(self, types: Sequence[str]) -> Steps[int]:
+        count = sum(each.events for each in (yield from super().pruned(0, types)))
+        for each in types:
+            count += (yield self.dialect.sql["count_type"](type=each, after=0, until=_ALL, most=_ALL))[0][0]
         return count
 
     def _past(self, selection: Selection, until: int, limit: int) -> list[Recorded[Any]]:

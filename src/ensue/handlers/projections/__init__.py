@@ -1,6 +1,6 @@
 """Projections: read models whose effect and checkpoint are written in one transaction, and which can be built anew."""
 
-from ensue.handlers.projections.applying import subscription_of
+from ensue.handlers.projections.applying import Applying, subscription_of
 from ensue.handlers.projections.builds import (
     Build,
     Resolved,
@@ -30,6 +30,7 @@ from ensue.handlers.projections.switching import (
 from ensue.handlers.projections.tables import tables_of
 
 __all__ = [
+    "Applying",
     "NotThere",
     "Reach",
     "Repair",
