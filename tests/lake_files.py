@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 
 def contents(folder: Path) -> Iterator[bytes]:
-    """Yield what is in all files below a folder: as it is, and unpacked, with the statistics of footers and manifests."""
+    """Yield what is in all files below a folder, as it is and unpacked, with what footers and manifests say."""
     for path in folder.rglob("*"):
         if path.suffix == ".parquet":
             file = parquet.ParquetFile(path)

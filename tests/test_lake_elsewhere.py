@@ -62,7 +62,7 @@ class Reports:
     """The other service; `wrong` is what it adds to each sale, and `trap` is called with each."""
 
     def __init__(self, place: dict[str, str], *, wrong: int = 0, version: int = 1, asynchronous: bool = False) -> None:
-        self.app = App("reports", **place, migrate=True)
+        self.app = App("reports", place["url"], schema=place["schema"], migrate=True)
         self.table = f"turnover_{self.app.log.place.schema}"
         self.trap: Any = lambda event: None
         mark = "%s" if place["url"].startswith("postgres") else "?"
@@ -113,7 +113,7 @@ async def test_another_services_database_is_built_and_goes_on(
     await reports.app.replays.build(build)
     await reports.app.replays.follow_and_switch(build, actor="ann", reason="the first time")
     assert reports.rows() == [*EXPECTED, ("s9", 5)]
-    with pytest.raises(LakeError, match="has recorded 1 events of lake_elsewhere.Sold"):
+    with pytest.raises(LakeError, match=r"has recorded 1 events of lake_elsewhere\.Sold"):
         await asyncio.to_thread(replays.begin, "turnover")
 
 

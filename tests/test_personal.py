@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import psycopg
-import pyarrow
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
@@ -561,7 +561,7 @@ def test_no_copy_in_lakes_or_seals_holds_it_and_every_seal_still_verifies(
         assert (told.holds, told.unsealed) == (True, 0)
 
     left = tmp_path / "lakes" / "delta" / "left.parquet"  # one copy in the clear, compressed, and it is found
-    parquet.write_table(pyarrow.table({"email": [SECRET]}), left)
+    parquet.write_table(pa.table({"email": [SECRET]}), left)
     assert found()
     left.unlink()
     assert found() == []

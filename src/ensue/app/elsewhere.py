@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ensue.app.declaring import Declarations
+from ensue.app.declarations import Declarations
 from ensue.app.lakes import LakeReplays, claim
 from ensue.app.replaying import Progress, Replays
 from ensue.errors import ProjectionError
 from ensue.events import Recorded, stored_types
 from ensue.handlers.projections import Applying, Build, Projection, Reach, Repair
-from ensue.lake import Lake
+from ensue.lake import Lake, LakeLog
 from ensue.log import Log, Selection, Steps
 from ensue.subscriptions import Failure, NotApplied
 
@@ -113,17 +113,21 @@ class Elsewhere(LakeReplays):
         outcome = failed.outcome
         why = outcome.reason if isinstance(outcome, Failure) else f"the function returned {outcome!r}"
         return ProjectionError(
-            f"build {build.number} of projection {build.projection!r}: event {event.id} at position {event.position} of "
-            f"{self.past.source} could not be applied: {why}. What came before it is; mend the cause, and begin again"
+            f"build {build.number} of projection {build.projection!r}: event {event.id} at position {event.position} "
+            f"of {self.past.source} could not be applied: {why}. What came before is; mend the cause, and begin again"
         )
 
 
 class _Repair(Repair):
     """Repairs keys from all that the lake has: their events come from nowhere else."""
 
+    def __init__(self, past: LakeLog, declared: Projection, build: Build, types: tuple[str, ...]) -> None:
+        super().__init__(past, declared, build, types)
+        self._covered = past.covered
+
     def _stop(self, key: str) -> Steps[tuple[str, int]]:
         state, _ = yield from super()._stop(key)
-        return state, self._log.covered
+        return state, self._covered
 
 
 def _one(steps: Any) -> Steps[Any]:

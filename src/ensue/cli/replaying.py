@@ -100,8 +100,8 @@ def replay(
     --key and --since repair: the rows of those keys, or of all that got an event since, are cleared, and all events of
     these keys applied again, each key in one transaction. With --shadow that happens in a copy.
 
-    --from-lake does either from a lake instead of the log, see `ensue lake`: what was pruned is there. With --source the
-    events are those of another service, and the log goes on behind them.
+    --from-lake does either from a lake instead of the log, see `ensue lake`: what was pruned is there. With --source
+    the events are those of another service, and the log goes on behind them.
 
     Reactions and relays are called again only with --with-effects.
     """

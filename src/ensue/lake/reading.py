@@ -32,7 +32,7 @@ class LakeLog(Log):
     """
 
     def __init__(self, log: Log, lake: Lake, source: str | None = None) -> None:
-        """Take also whose events are read, if it is another service; then positions of the past are those of its log."""
+        """Take also whose events are read if that is another service: positions of the past are those of its log."""
         super().__init__(log.place)
         self.personal = log.personal
         self.lake = lake
@@ -84,13 +84,13 @@ class LakeLog(Log):
             )
 
     def refuse_own(self, types: Sequence[str]) -> None:
-        """Raise `LakeError` if the log has recorded events of these types itself: whether the lake has them is unknown."""
+        """Raise `LakeError` if the log has recorded events of these types itself: the lake may have them, too."""
         here = self.own.run(self._recorded(types))
         if here:
             raise LakeError(
-                f"the log of {self.place.app} has recorded {here} events of {', '.join(types)} itself, as an inbox does, "
-                f"and {self.lake.address} may have the same ones of {self.source}: they would count twice. Replay from "
-                "the log, without --from-lake"
+                f"the log of {self.place.app} has recorded {here} events of {', '.join(types)} itself, as an inbox "
+                f"does, and {self.lake.address} may have the same ones of {self.source}: they would count twice. "
+                "Replay from the log, without --from-lake"
             )
 
     def keys(self, types: Sequence[str], after: int, until: int | None) -> set[str]:
