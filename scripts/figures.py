@@ -1,6 +1,7 @@
 """Write the table of figures into README.md: `python scripts/figures.py FILE…`.
 
-The files are what `make bench ARGS="--json FILE"` has written; a group that stands in several is taken from the last.
+The files are what `make bench ARGS="--json FILE"` has written, on the machine that the README names. A figure that stands
+in several is taken from the last; one that is in none keeps its row.
 """
 
 import json
@@ -10,26 +11,30 @@ from typing import Any
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+HEAD = "| | ensue | compared with | ratio |"
 
 
 def main(files: list[str]) -> None:
     reports = [json.loads(Path(file).read_text("utf-8")) for file in files]
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for report in reports:
-        for group in {figure["group"] for figure in report["figures"]}:
-            groups[group] = [figure for figure in report["figures"] if figure["group"] == group]
-    figures = [figure for group in sorted(groups) for figure in groups[group]]
     text = README.read_text("utf-8")
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2] if END in rest else rest
-    README.write_text(f"{before}{BEGIN}\n{_section(reports[-1], figures)}\n{END}{after}", "utf-8")
+    rows = {_title(line): line for line in rest.partition(END)[0].splitlines() if line.startswith("| ")}
+    del rows[_title(HEAD)]
+    for report in reports:
+        rows |= {figure["title"]: _row(figure) for figure in report["figures"]}
+    README.write_text(f"{before}{BEGIN}\n{_section(reports[-1], [*rows.values()])}\n{END}{after}", "utf-8")
 
 
-def _section(report: dict[str, Any], figures: list[dict[str, Any]]) -> str:
+def _title(row: str) -> str:
+    return row.strip("| ").partition(" |")[0].partition("<br>")[0]
+
+
+def _section(report: dict[str, Any], rows: list[str]) -> str:
     machine = report["machine"]
     settings = ", ".join(f"{name} {value}" for name, value in machine["settings"].items())
+    table = "\n".join(rows)
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    rows = "\n".join(_row(figure) for figure in figures)
     return f"""## Figures
 
 From `make bench`, which compares in one run, in turns; medians. The bare driver makes the same inserts or reads the
@@ -38,9 +43,9 @@ the greatest of two neighbouring runs.
 
 <details><summary>The table</summary>
 
-| | ensue | compared with | ratio |
+{HEAD}
 |---|--:|--:|--:|
-{rows}
+{table}
 
 On {machine["processor"]}, {machine["cores"]} cores, {machine["system"]}, Python {machine["python"]}, SQLite
 {machine["sqlite"]}, PostgreSQL {machine["postgresql"]} ({settings}); {packages}.
