@@ -1,7 +1,7 @@
 """Write the table of figures into README.md: `python scripts/figures.py FILE…`.
 
-The files are what `make bench ARGS="--json FILE"` has written, on the machine that the README names. A figure that stands
-in several is taken from the last; one that is in none keeps its row.
+The files are what `make bench ARGS="--json FILE"` has written, on the machine of the README. A figure in several
+is taken from the last; one that is in none keeps its row.
 """
 
 import json
