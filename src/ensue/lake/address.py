@@ -43,11 +43,9 @@ class Address:
             from ensue.lake.iceberg import IcebergTable, catalog_of
 
             return IcebergTable(catalog_of(self.place, dict(self.options)), name)
-        from ensue.lake.places import Bucket, Folder
         from ensue.lake.plain import PlainTable
 
-        there = Bucket(f"{self.place}/{name}") if self.local is None else Folder(self.local / name)
-        return PlainTable(there, self.format)
+        return PlainTable(Path(self.place) / name, self.format)
 
     def names(self) -> Sequence[str]:
         """Return the names of the tables of single types that are there; they are kept beside the events."""
@@ -55,12 +53,14 @@ class Address:
             from ensue.lake.iceberg import catalog_of, names
 
             return [each for each in names(catalog_of(self.place, dict(self.options))) if each != "events"]
-        from ensue.lake.places import Bucket
+        from ensue.lake.libraries import filesystems
 
         if (folder := self.local) is not None:
             found = {each.name for each in folder.iterdir() if each.is_dir()}
         else:
-            found = Bucket(self.place).folders()
+            system, path = filesystems.FileSystem.from_uri(self.place)
+            there = system.get_file_info(filesystems.FileSelector(path, allow_not_found=True))
+            found = {each.base_name for each in there if not each.is_file}
         return sorted(each for each in found - {"events"} if self.table(each).exists())
 
 
@@ -81,4 +81,9 @@ def read_address(text: str | Path) -> Address:
         raise LakeError(f"{given!r} does not say where the lake is: give a folder or a URL")
     if "://" not in place:
         place = str(Path(place).absolute())
+    elif format in ("parquet", "jsonl"):
+        raise LakeError(
+            f"{given!r}: plain files are kept in a folder; object storage cannot put many of them in place at one "
+            "moment. Use delta or iceberg there"
+        )
     return Address(format, place.rstrip("/") or "/", options)

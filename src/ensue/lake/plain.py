@@ -1,32 +1,31 @@
-"""Tables of plain files, Parquet or JSON Lines: a journal beside them says which files belong to it.
+"""Tables of plain files, Parquet or JSON Lines, in a folder: a journal beside them says which files belong to it.
 
-An entry of the journal is one commit: the files that it adds and removes, and the checkpoint. It is put in place under
-the next number, which one process can do and no second one. In a folder, who writes holds a lock on the journal
-meanwhile, so that files which no entry names are what was left by a process that was killed; the next one removes
-them. In object storage nobody waits: who is overtaken writes again. Readers take the files that the journal names;
-others, who take what is there, may see left-overs.
+An entry of the journal is one commit: the files that it adds and removes, and the checkpoint. It is linked into place
+under the next number, which one process can do and no second one. Who writes holds a lock on the journal meanwhile, so
+that files which no entry names are what was left by a process that was killed; the next one removes them. Readers take
+the files that the journal names; others, who take what is in the folder, may see those left-overs until then.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+import fcntl
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
 
-from ensue.errors import LakeError, Overtaken
+from ensue.errors import Overtaken
 from ensue.lake.erasing import without
 from ensue.lake.libraries import compute, datasets, pa, parquet
-from ensue.lake.places import Place
 from ensue.lake.table import Checkpoint, Compacted
 
 _JOURNAL = "_journal"
-_SCHEMA = "_schema"
-_TRIES = 50
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,27 +50,28 @@ class _State(msgspec.Struct, kw_only=True):
 
 
 _decode = msgspec.json.Decoder(_Entry).decode
-_encode = msgspec.json.Encoder().encode
 
 
 class PlainTable:
     """One table."""
 
-    def __init__(self, place: Place, format: str) -> None:
-        self._place = place
+    def __init__(self, folder: Path, format: str) -> None:
+        self._folder = folder
+        self._journal = folder / _JOURNAL
         self._format = format
         self._known = _State()
         self._tidy = False
         self._schema: Any = None
 
     def exists(self) -> bool:
-        return bool(self._known.entries or self._place.read(_entry(1)) is not None)
+        return self._entry(1).exists()
 
     def create(self, schema: Any, partitions: Sequence[str], properties: dict[str, str]) -> None:
-        with self._place.alone():
+        self._journal.mkdir(parents=True, exist_ok=True)
+        with self._locked():
             if not self.exists():
-                self._place.create(_SCHEMA, schema.serialize().to_pybytes())
-                self._place.create(_entry(1), _encode(_Entry(properties=properties, partitions=list(partitions))))
+                (self._folder / "_schema").write_bytes(schema.serialize().to_pybytes())
+                self._link(1, _Entry(properties=properties, partitions=list(partitions)))
 
     def properties(self) -> dict[str, str]:
         return self._state().properties
@@ -89,8 +89,18 @@ class PlainTable:
         self._commit(make)
 
     def data(self) -> Any:
-        files = sorted(self._state().files)
-        return self._dataset(files) if files else datasets.dataset(pa.Table.from_batches([], self._read_schema()))
+        state = self._state()
+        schema = self._read_schema()
+        if not state.files:
+            return datasets.dataset(pa.Table.from_batches([], schema))
+        fields = pa.schema([schema.field(each) for each in state.partitions])
+        return datasets.dataset(
+            [str(self._folder / each) for each in sorted(state.files)],
+            schema=schema,
+            format="parquet" if self._format == "parquet" else datasets.JsonFileFormat(),
+            partitioning=datasets.partitioning(fields, flavor="hive"),
+            partition_base_dir=str(self._folder),
+        )
 
     def compact(self, size: int) -> Compacted:
         done = Compacted(0, 0)
@@ -103,7 +113,7 @@ class PlainTable:
             add: list[str] = []
             remove: list[str] = []
             for files in folders.values():
-                if sum(self._place.size(each) < size // 2 for each in files) > 1:
+                if sum((self._folder / each).stat().st_size < size // 2 for each in files) > 1:
                     remove += files
                     add += self._write(self._read(files), "compact")
             done = Compacted(len(remove), len(add))
@@ -129,10 +139,8 @@ class PlainTable:
                     add += self._write(without(rows, chosen, at), "erased")
             return _Entry(add=add, remove=remove)
 
-        gone = self._commit(make)
-        with self._place.alone():
-            for each in gone:
-                self._place.delete(each)
+        self._commit(make)
+        with self._locked():
             self._sweep()
         return int(erased)
 
@@ -149,55 +157,66 @@ class PlainTable:
                 part = part.filter(compute.equal(part.column(name), pa.scalar(value, part.schema.field(name).type)))
             folder = "/".join(f"{name}={quote(_text(value), safe='')}" for name, value in values.items())
             name = f"{folder}/{label}-{uuid4().hex}.{self._format}"
-            self._place.write(name, self._bytes_of(part.drop_columns(partitions)))
+            path = self._folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._save(part.drop_columns(partitions), path)
             found.append(name)
         return found
 
-    def _bytes_of(self, rows: Any) -> bytes:
-        if self._format == "parquet":
-            file = io.BytesIO()
-            parquet.write_table(rows, file, compression="zstd")
-            return file.getvalue()
-        lines = (_encode({name: _plain(value) for name, value in row.items()}) for row in rows.to_pylist())
-        return b"".join(line + b"\n" for line in lines)
+    def _save(self, rows: Any, path: Path) -> None:
+        with path.open("wb") as file:
+            if self._format == "parquet":
+                parquet.write_table(rows, file, compression="zstd")
+            else:
+                for row in rows.to_pylist():
+                    file.write(msgspec.json.encode({name: _plain(value) for name, value in row.items()}) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def _read(self, files: Sequence[str]) -> Any:
-        return self._dataset(files).to_table()
-
-    def _dataset(self, files: Sequence[str]) -> Any:
-        schema = self._read_schema()
-        fields = pa.schema([schema.field(each) for each in self._known.partitions])
-
-        def make(system: Any, base: str) -> Any:
-            return datasets.dataset(
-                [f"{base}/{each}" for each in files],
-                schema=schema,
-                format="parquet" if self._format == "parquet" else datasets.JsonFileFormat(),
-                partitioning=datasets.partitioning(fields, flavor="hive"),
-                partition_base_dir=base,
-                filesystem=system,
-            )
-
-        return self._place.open(files, make, threads=self._format == "jsonl")
+        known = self._state()
+        fields = pa.schema([self._read_schema().field(each) for each in known.partitions])
+        return datasets.dataset(
+            [str(self._folder / each) for each in files],
+            schema=self._read_schema(),
+            format="parquet" if self._format == "parquet" else datasets.JsonFileFormat(),
+            partitioning=datasets.partitioning(fields, flavor="hive"),
+            partition_base_dir=str(self._folder),
+        ).to_table()
 
     def _read_schema(self) -> Any:
         if self._schema is None:
-            self._schema = pa.ipc.read_schema(pa.py_buffer(self._place.read(_SCHEMA) or b""))
+            self._schema = pa.ipc.read_schema(pa.py_buffer((self._folder / "_schema").read_bytes()))
         return self._schema
 
     def _sweep(self) -> None:
         """Remove what no entry of the journal names: what a process left that was killed, and what was replaced."""
-        for name in list(self._place.left_over(self._format, self._state().files)):
-            self._place.delete(name)
+        named = self._state().files
+        for path in self._folder.rglob(f"*.{self._format}"):
+            if path.relative_to(self._folder).as_posix() not in named:
+                path.unlink(missing_ok=True)
         self._tidy = True
 
+    @contextmanager
+    def _locked(self) -> Generator[None]:
+        """Keep all others from writing; the lock of a process that dies is let go by the system."""
+        with (self._journal / ".lock").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     # --- the journal
+
+    def _entry(self, number: int) -> Path:
+        return self._journal / f"{number:012d}.json"
 
     def _state(self) -> _State:
         """Return what the journal comes to now."""
         known = self._known
-        while (found := self._place.read(_entry(known.entries + 1))) is not None:
-            entry = _decode(found)
+        while True:
+            try:
+                entry = _decode(self._entry(known.entries + 1).read_bytes())
+            except FileNotFoundError:
+                return known
             known.entries += 1
             for each in entry.remove:
                 known.files.pop(each, None)
@@ -205,28 +224,28 @@ class PlainTable:
             known.checkpoints.update(entry.checkpoints)
             known.properties.update(entry.properties)
             known.partitions = entry.partitions or known.partitions
-        return known
 
-    def _commit(self, make: Callable[[_State], _Entry]) -> list[str]:
-        """Commit what is made of the newest state, again if somebody else was faster; return the files it replaces."""
-        for _ in range(_TRIES):
-            with self._place.alone():
-                if not self._tidy:
-                    self._sweep()
-                state = self._state()
-                entry = make(state)
-                if not (entry.add or entry.remove):
-                    return []
-                if self._place.create(_entry(state.entries + 1), _encode(entry)):
-                    self._state()
-                    return entry.remove
-                for each in entry.add:
-                    self._place.delete(each)
-        raise LakeError(f"somebody else commits to this table all the time; {_TRIES} attempts failed")
+    def _commit(self, make: Callable[[_State], _Entry]) -> None:
+        with self._locked():
+            if not self._tidy:
+                self._sweep()
+            state = self._state()
+            entry = make(state)
+            if entry.add or entry.remove:
+                self._link(state.entries + 1, entry)
+                self._state()
 
-
-def _entry(number: int) -> str:
-    return f"{_JOURNAL}/{number:012d}.json"
+    def _link(self, number: int, entry: _Entry) -> None:
+        """Put an entry in place, whole; raise `FileExistsError` if another has its number."""
+        temporary = self._journal / f".{uuid4().hex}"
+        with temporary.open("wb") as file:
+            file.write(msgspec.json.encode(entry))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, self._entry(number))
+        finally:
+            temporary.unlink()
 
 
 def _text(value: Any) -> str:
