@@ -130,7 +130,7 @@ def test_a_mended_projection_is_built_compared_switched_and_switched_back(shop: 
     assert set(turnover(shop).values()) == {80}
     shop.good("projection", "drop", "turnover", "2", "--yes")
     assert builds(shop) == [(1, 1, "live")]
-    assert [each["state"] for each in shop.good("lag", "--json").json] == ["up to date", "up to date"]
+    assert [each["state"] for each in shop.good("lag", "--json").json] == ["up to date", "beside"]
     shop.good("replay", "turnover", "--shadow")
     shop.good("projection", "switch", "turnover", "--yes")
     shop.good("projection", "drop", "turnover", "1", "--yes")

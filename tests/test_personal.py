@@ -555,6 +555,48 @@ async def test_what_goes_on_after_it_is_given_masks(make: Callable[..., App]) ->
     assert Joined(user_id=USER, email="", phone=None) in given
 
 
+async def test_what_is_still_to_be_undone_stays_encrypted(make: Callable[..., App]) -> None:
+    """And so it is while one after the other is undone, by a step and by an operator."""
+
+    class Wooing(Process, name="wooing"):
+        email: Personal[str] = ""
+
+        @starts
+        def _(self, event: Took) -> None:
+            self.email = event.email
+            for _ in range(3):
+                self.undo(Write(user=event.user, email=event.email))
+
+        @moves
+        def _(self, event: Went) -> None:
+            self.compensate()
+            self.end()
+
+    app, given, go_on = make(), list[str](), asyncio.Semaphore(0)
+
+    @app.handle(Write)
+    async def write(event: Write) -> None:
+        given.append(event.email)
+        await go_on.acquire()
+
+    app.process(key="user", start="beginning")(Wooing)
+    app.migrate()
+    record(app, Took(user="a", email=SECRET), Took(user="b", email=SECRET), Went(user="a"))
+    async with app.running():
+        await until(lambda: given == [SECRET] and len(app.processes.list()) == 2)
+        await asyncio.to_thread(app.processes.cancel, "wooing", "b", actor="me", reason="", compensate=True)
+        for number in range(2, 7):
+            await until(lambda number=number: len(given) >= number)  # type: ignore[misc]
+            kept = rows(app, "select state, undo from $.processes")
+            assert SECRET not in str(kept)
+            go_on.release()
+        go_on.release()
+        await until(lambda: {each.status for each in app.processes.list()} == {"compensated", "cancelled"})
+    assert given == [SECRET] * 6
+    assert SECRET not in str(rows(app, "select state, undo from $.processes"))
+    assert {json.loads(each.state)["email"] for each in app.processes.list()} == {SECRET}
+
+
 async def test_a_projection_that_is_built_again_holds_masks(make: Callable[..., App], schema: str, url: str) -> None:
     if url.startswith("postgresql"):
         with closing(psycopg.connect(url, autocommit=True)) as connection:

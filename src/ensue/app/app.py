@@ -96,7 +96,6 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
         if aggregate_rule not in get_args(AggregateRule):
             raise DeclarationError(f"aggregate_rule={aggregate_rule!r}: use 'enforce', 'warn' or 'off'")
         self.name = name
-        self.contracts = None if contracts is None else Path(contracts)
         """The folder of the contract files, against which the integration events are checked at start-up."""
         self.log = Log(Place(name, url, schema), master_keys)
         self.declarations = Declarations()
@@ -104,7 +103,8 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
         self._modules: dict[str, Module] = {}
         self._module = None
         self._log = self.log
-        check = partial(check_declarations, name, self.declarations, self.ownership, self.contracts)
+        self.declarations.contracts = None if contracts is None else Path(contracts)
+        check = partial(check_declarations, name, self.declarations, self.ownership)
         self._migration = Migration(self.log, self.declarations, check, on_first_use=migrate)
         first = self._migration.first if migrate else None
         self._recording = Recording(self.log, self.declarations.guards, aggregate_rule, first)
@@ -174,6 +174,15 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
 
     # --- contracts
 
+    @property
+    def contracts(self) -> Path | None:
+        """The folder of the contract files, None if none are kept."""
+        return self.declarations.contracts
+
+    @contracts.setter
+    def contracts(self, folder: Path | None) -> None:
+        self.declarations.contracts = folder
+
     def service(self) -> Service:
         """Describe what the application is to other services: what it publishes and what it reads.
 
@@ -189,7 +198,7 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
         command that has no handler, and, where `contracts` names a folder, `ContractBroken` if an integration event is
         not as its contract file says or has none.
         """
-        check_declarations(self.name, self.declarations, self.ownership, self.contracts)
+        check_declarations(self.name, self.declarations, self.ownership)
 
     # --- recording
 

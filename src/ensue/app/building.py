@@ -31,6 +31,8 @@ def carrier_of(log: Log, projection: Projection) -> Carrier:
 
 async def make_missing(log: Log, declarations: Declarations) -> None:
     """Make the builds that are missing. Raises `DatabaseUnavailable` for what may succeed later."""
+    if not declarations.projections:
+        return
     for projection in await log.own.run_async(lacking(log, declarations.projections.values())):
         try:
             await carrier_of(log, projection).carry(_making(log, declarations, projection))
@@ -42,6 +44,8 @@ async def make_missing(log: Log, declarations: Declarations) -> None:
 
 def make_missing_here(log: Log, declarations: Declarations) -> None:
     """As `make_missing`, where nothing is awaited; what is async is left to a worker if an event loop runs here."""
+    if not declarations.projections:
+        return
     for projection in log.own.run(lacking(log, declarations.projections.values())):
         carrier = carrier_of(log, projection)
         if not (carrier.asynchronous and _in_loop()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ensue.aggregates import Aggregate, Decider
@@ -74,6 +75,8 @@ def again_of(subscription: str) -> str:
 class Declarations:
     """Everything that an application and its modules have declared."""
 
+    contracts: Path | None = None
+    """The folder of the contract files."""
     subscriptions: dict[str, Subscription] = field(default_factory=dict[str, Subscription])
     projections: dict[str, Projection] = field(default_factory=dict[str, Projection])
     guards: Guards = field(default_factory=Guards)

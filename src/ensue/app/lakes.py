@@ -119,9 +119,7 @@ def claim(log: Log, build: Build, before: int, after: int) -> Steps[None]:
         raise ProjectionError(f"build {build.number} of projection {build.projection!r} is {build.state}: begin one")
     rows = yield sql["partition_at"](subscription=build.cursor, first_slot=0)
     (epoch, checkpoint) = rows[0] if rows else (0, -1)
-    moved = yield sql["advance"](
-        subscription=build.cursor, first_slot=0, epoch=epoch, before=before, after=after
-    )
+    moved = yield sql["advance"](subscription=build.cursor, first_slot=0, epoch=epoch, before=before, after=after)
     if not moved:
         raise ProjectionError(
             f"build {build.number} of projection {build.projection!r} has come to position {checkpoint} otherwise: "

@@ -181,7 +181,7 @@ class Replays:
 
         return carried(carrier_of(self._log, declared), make)
 
-    def _begun(self, build: Build) -> Steps[None]:  # noqa: ARG002 for those that read from elsewhere
+    def _begun(self, build: Build) -> Steps[None]:
         """Put the cursor of a new build where its events begin."""
         yield from ()
 

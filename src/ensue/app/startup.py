@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ensue.app.boundaries import check_boundaries
 from ensue.app.declarations import Declarations
 from ensue.app.ownership import Ownership
@@ -12,9 +10,9 @@ from ensue.app.serving import describe
 from ensue.contracts import check_contracts
 
 
-def check_declarations(name: str, declarations: Declarations, ownership: Ownership, contracts: Path | None) -> None:
+def check_declarations(name: str, declarations: Declarations, ownership: Ownership) -> None:
     """Raise what `App.check` raises for the application of this name, whose contract files are in a folder, if any."""
     check_boundaries(declarations, ownership)
     check_commands(declarations)
-    if contracts is not None:
-        check_contracts(describe(name, declarations), contracts)
+    if declarations.contracts is not None:
+        check_contracts(describe(name, declarations), declarations.contracts)
