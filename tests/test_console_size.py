@@ -50,8 +50,8 @@ class Large:
 
 
 @pytest.fixture(scope="module")
-def large(postgres_url: str) -> Iterator[Large]:
-    url = os.environ.get("ENSUE_TEST_CONSOLE_URL", postgres_url)
+def large(installed_postgres_url: str) -> Iterator[Large]:
+    url = os.environ.get("ENSUE_TEST_CONSOLE_URL", installed_postgres_url)
     shop = Bookshop(url, schema=SCHEMA)
     shop.app.migrate()
     if not shop.app.operations.horizon():
