@@ -131,6 +131,7 @@ def _inbox(room: Room, made: Pair, bare: Bare, runner: asyncio.Runner, count: in
         for first in range(0, count, WINDOW):
             await publisher.publish(messages[first : first + WINDOW])
         await publisher.close()
+        del messages  # the collector would look through them again and again, which the bare side is spared
         with pair(room.postgres) as other:
             app = other.app()
             app.inbox(bare.url, SignedUp, name=name, topic=lambda _: topic, batch=batch)

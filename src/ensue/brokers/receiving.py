@@ -23,6 +23,8 @@ logger = logging.getLogger("ensue")
 
 _WAIT = 1.0
 """Seconds after which a fetch without a message is begun again."""
+_BREATH = 20
+"""Messages that are read in one go: about half a millisecond."""
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 FORGET_EVERY = 60.0
@@ -189,11 +191,19 @@ class Line:
                 await consumer.close()
                 raise
             self._consumer = consumer
-        consumer, source = self._consumer, self._source
-        messages = await consumer.fetch(source.batch, _WAIT)
-        name, prepare = self._inbox.name, self._inbox.prepare
-        received = [prepare(read(each, source.broker.binding, source.wanted, name)) for each in messages]
-        return _Batch(consumer, messages, received)
+        consumer = self._consumer
+        messages = await consumer.fetch(self._source.batch, _WAIT)
+        return _Batch(consumer, messages, await self._read(messages))
+
+    async def _read(self, messages: Sequence[Incoming]) -> list[Received]:
+        """Read messages, and let the batch before go on in between, as soon as the database has answered."""
+        name, source, prepare = self._inbox.name, self._source, self._inbox.prepare
+        found: list[Received] = []
+        for each in messages:
+            found.append(prepare(read(each, source.broker.binding, source.wanted, name)))
+            if len(found) % _BREATH == 0:
+                await asyncio.sleep(0)
+        return found
 
     async def _acknowledged(self) -> None:
         acknowledging, self._acknowledging = self._acknowledging, None

@@ -26,6 +26,15 @@ class _Batch(NamedTuple):
     rows: list[Recorded[Any]]
 
 
+class Look(NamedTuple):
+    """What a look at the log has found."""
+
+    wanted: bool
+    """Somebody who is fed wants some of what is new."""
+    writers: bool
+    """Somebody is recording what cannot be read yet."""
+
+
 class Tail:
     """Feeds the attached runners; keeps its last batches so that one that has caught up can join without a gap."""
 
@@ -47,14 +56,14 @@ class Tail:
         """Read and feed for ever; raises what the database raises."""
         while True:
             before = self.position
-            writers = await self.step()
+            look = await self.step()
             if self.position > before:
-                await self._waker.busy()
+                await self._waker.busy(wanted=look.wanted)
             else:
-                await self._waker.idle(writers=writers)
+                await self._waker.idle(writers=look.writers)
 
-    async def step(self) -> bool:
-        """Read and feed one batch; tell whether somebody is recording what cannot be read yet."""
+    async def step(self) -> Look:
+        """Read and feed one batch."""
         types, before = self._wanted, self.position
         rows, upto, writers = await self._station.do(self._advance(types))
         self.read_at = time.monotonic()
@@ -62,7 +71,7 @@ class Tail:
             self._recent.append(_Batch(self.position, types, rows))
             self.position = upto
             self._feed(rows)
-        return writers
+        return Look(wanted=bool(rows), writers=writers)
 
     @property
     def _wanted(self) -> frozenset[str] | None:

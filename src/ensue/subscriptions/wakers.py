@@ -21,13 +21,15 @@ _LINGER = 0.02
 """Seconds without anything new after which a busy log counts as quiet again."""
 _GLANCE = 0.002
 """Seconds between two looks at a busy log while there is nothing new."""
+_GLANCE_AT_OTHERS = 0.01
+"""As `_GLANCE`, where nobody here wants what was new last: what is not for us may be looked at less often."""
 
 
 class Waker(Protocol):
     """Waits for something new in the log."""
 
-    async def busy(self) -> None:
-        """There was something to read."""
+    async def busy(self, *, wanted: bool) -> None:
+        """There was something new. `wanted`: there was something to read among it."""
         ...
 
     async def idle(self, *, writers: bool) -> None:
@@ -54,9 +56,11 @@ class PostgresWaker:
         self._streak = 0
         self._busy_at = 0.0
         self._patience = 0.0
+        self._glance = _GLANCE
 
-    async def busy(self) -> None:
+    async def busy(self, *, wanted: bool) -> None:
         self._streak += 1
+        self._glance = _GLANCE if wanted else _GLANCE_AT_OTHERS
         self._busy_at = time.monotonic()
         self._patience = 0.0
         if self._streak == _BUSY and self._asked_until:
@@ -67,7 +71,7 @@ class PostgresWaker:
         if time.monotonic() > self._busy_at + _LINGER:
             self._streak = 0
         elif self._streak >= _BUSY:
-            await asyncio.sleep(_GLANCE)
+            await asyncio.sleep(self._glance)
             return
         await self._station.connect()
         if self._generation != self._station.generation:
@@ -102,8 +106,9 @@ class SqliteWaker:
         self._seen = -1
         self._pause = 0.0
 
-    async def busy(self) -> None:
-        self._pause = 0.0
+    async def busy(self, *, wanted: bool) -> None:
+        if wanted:
+            self._pause = 0.0
 
     async def idle(self, *, writers: bool) -> None:
         if self._connection is None:
