@@ -17,7 +17,8 @@ from ensue.events import Recorded
 from ensue.log import Selection
 from ensue.log.statements import Query
 from ensue.subscriptions import tail as tail_module
-from ensue.subscriptions.tail import Tail
+from ensue.subscriptions.tail import Look, Tail
+from ensue.subscriptions.wakers import PostgresWaker
 
 EXAMPLES = int(os.environ.get("ENSUE_TEST_EXAMPLES", "100"))
 TYPES = ("A", "B", "C")
@@ -103,7 +104,7 @@ async def play(steps: list[str], seed: int) -> None:
     log = Log()
     tail = Tail(log, Station(log, rng), None)  # type: ignore[arg-type]
     runners = [Runner(frozenset(rng.sample(TYPES, rng.randrange(1, 4))), 0)]
-    stepping: set[asyncio.Task[bool]] = set()
+    stepping: set[asyncio.Task[Look]] = set()
 
     def catch_up(runner: Runner, limit: int) -> None:
         if not runner.attached and runner.roomy.is_set() and runner.read_to <= tail.position:
@@ -161,3 +162,55 @@ def test_whoever_joins_gets_each_event_once(steps: list[str], seed: int) -> None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tail_module, "BATCH", BATCH)
         asyncio.run(play(steps, seed))
+
+
+class Asleep(Exception):
+    """Ends a run at the first look without news."""
+
+
+class Waker:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[bool] = []
+
+    async def busy(self, *, wanted: bool) -> None:
+        self.told.append(wanted)
+
+    async def idle(self, *, writers: bool) -> None:
+        raise Asleep
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+async def test_the_waker_is_told_whether_somebody_wants_the_news() -> None:
+    log, waker = Log(), Waker()
+    tail = Tail(log, Station(log, random.Random(1)), waker)  # type: ignore[arg-type]
+    runner = Runner(frozenset({"A"}), 0)
+    await tail.step()
+    assert tail.attach(runner)  # type: ignore[arg-type]
+    for type in ("B", "A", "C"):
+        log.record(type, 0)
+        with pytest.raises(Asleep):
+            await tail.run()
+    assert waker.told == [False, True, False]
+    assert runner.read_to == log.last
+
+
+async def test_a_busy_log_is_looked_at_less_often_while_nobody_here_wants_its_news(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("ensue.subscriptions.wakers.asyncio.sleep", sleep)
+    waker = PostgresWaker(None, None)  # type: ignore[arg-type]
+    for wanted in (False, True):
+        for _ in range(3):
+            await waker.busy(wanted=wanted)
+        await waker.idle(writers=False)
+    others, ours = pauses
+    assert others > 3 * ours
