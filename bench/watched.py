@@ -1,6 +1,6 @@
 """A process of the application that is watched: its worker, or its console; the task comes in as JSON.
 
-A worker says what it has sent to the database when its input ends.
+A worker says what it has sent to the database whenever it gets a line.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def declare(task: Task) -> App:
     return app
 
 
-async def work(app: App) -> Sent:
+async def work(app: App) -> None:
     """Work until the input ends."""
     async with app.running() as worker:
         _say(b"ready")
-        await asyncio.to_thread(sys.stdin.readline)
-        return Sent(worker.statements)
+        while await asyncio.to_thread(sys.stdin.readline):
+            _say(msgspec.json.encode(Sent(worker.statements)))
 
 
 def _say(what: bytes) -> None:
@@ -59,7 +59,7 @@ def main(task: Task) -> None:
     """Be what is asked for."""
     app = declare(task)
     if task.role == "worker":
-        _say(msgspec.json.encode(asyncio.run(work(app))))
+        asyncio.run(work(app))
         return
     from ensue.console import Console
     from ensue.console.serving import serve
