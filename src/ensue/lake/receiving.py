@@ -87,6 +87,7 @@ class Gatherer:
             known = self._known(source, events)
             fresh = [each for each in events if each.id_text not in known]
             if not fresh:
+                self._type(source)
                 return 0
             added = rows_of(source, before.sequence, fresh)
             last = max(before.position, *(each.position for each in fresh))
@@ -102,12 +103,14 @@ class Gatherer:
         about = {"source": source, "ids": [each.id_text for each in events], "first": min(days), "last": max(days)}
         return {id for (id,) in rows(_KNOWN, about, events=self.lake.events.data())}
 
-    def _type(self, source: str, added: Any) -> None:
+    def _type(self, source: str, added: Any = None) -> None:
+        """Fill the tables of types with what has been committed, at first also with what a killed gatherer left out."""
         if self._types:
             if source not in self._typings:
                 self._typings[source] = Typing(self.lake.address, source)
                 self._typings[source].catch_up()
-            self._typings[source].add(added)
+            elif added is not None:
+                self._typings[source].add(added)
 
 
 def _recorded(received: Received) -> Recorded[Any]:
