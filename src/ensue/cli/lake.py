@@ -229,20 +229,28 @@ def erase(
     field: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="The member of the payload that says so, as customer.id. Default: the key or stream."
+            metavar="NAME",
+            show_default=False,
+            help="The member of the payload that says so, as customer.id. Default: what the event classes declare.",
         ),
     ] = None,
+    app: AppOption = None,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Take out, for good, what the events about somebody say. It asks first.
 
+    With --app, the application's event classes say whose their Personal fields are. Of types that it does not know, and
+    without --app, it is the events whose key or stream is the subject.
+
     Each leaves a tombstone: its number, position, id, type and time, so that `check` finds nothing missing. The files
     that held it are deleted, and with them older versions of the tables. The log is not touched.
     """
     from ensue.lake import Lake
 
+    if app is not None:
+        find(app)
     found = Lake(place)
     ids = found.erase(subject, field=field, dry_run=True)
     if not dry_run and ids:

@@ -28,7 +28,7 @@ from ensue.events.kinds import (
 from ensue.events.observer import DONE, UNDONE, Act, Ending, Observer, Seen, seen
 from ensue.events.observers import together
 from ensue.events.texts import fault_in
-from ensue.events.upcasting import PastEvent, decode, has_past, stored_types, upcast, upcasters_to
+from ensue.events.upcasting import PastEvent, decode, has_past, look_at, stored_types, upcast, upcasters_to
 from ensue.events.writing import Written, write, written_again
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "follow",
     "has_past",
     "known_types",
+    "look_at",
     "new_id",
     "restored",
     "seen",

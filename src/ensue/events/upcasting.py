@@ -199,6 +199,14 @@ def has_past(type: str) -> bool:
     return type in _past
 
 
+def look_at(types: Iterable[str]) -> None:
+    """Look at all structures of these wire types, so that their personal fields are known, and the masks."""
+    for type in set(types):
+        current = find_class(type)
+        for each in (*_past.get(type, ()), *(() if current is None else (current,))):
+            each.__structure__.look()
+
+
 def decode(type: str, data: str) -> tuple[Event, ...]:
     """Return the events of today that a stored event is, one unless an upcaster makes several of it.
 

@@ -13,6 +13,7 @@ from ensue.events import Recorded
 from ensue.lake.address import Address, read_address
 from ensue.lake.checking import Finding, Standing, check, stand
 from ensue.lake.columns import COLUMNS_BACK, PARTITIONS, SCHEMA, recorded_from
+from ensue.lake.erasing import about, member_is
 from ensue.lake.libraries import duckdb
 from ensue.lake.seeing import rows, seeing
 from ensue.lake.table import Compacted, Table
@@ -159,18 +160,21 @@ class Lake:
     def erase(self, subject: str, *, field: str | None = None, dry_run: bool = False) -> list[str]:
         """Take out what is said about somebody, for good; return the ids of the events.
 
-        These are the events whose key or stream is the subject, or with `field` those where that member of the payload
-        (`customer.id` for one inside another) is. The event stays as a tombstone: source, sequence number, position,
-        id, type and time; so `check` still finds every number. Its row in the table of its type goes. Files that held
-        what was erased are deleted, and with them older versions of the tables.
+        Which events these are, the declarations say: those with `Personal` fields of which this is the subject. Of
+        types whose class is not imported or has no such fields, and of old structures that do not say whose theirs are,
+        it is those whose key or stream is the subject. With `field` it is those, of all types, where that member of the
+        payload (`customer.id` for one inside another) is the subject, and no others. The event stays as a tombstone:
+        source, sequence number, position, id, type and time; so `check` still finds every number. Its row in the table
+        of its type goes. Files that held what was erased are deleted, and with them older versions of the tables.
         """
         self.require()
-        condition, values = "key = $subject or stream = $subject", {"subject": subject}
-        if field is not None:
-            condition = "json_extract_string(payload, $path) = $subject"
-            values["path"] = "$" + "".join('."{}"'.format(part.replace('"', "")) for part in field.split("."))
+        events = self.events.data()
+        if field is None:
+            condition = about([type for (type,) in rows("select distinct type from events", events=events)])
+        else:
+            condition = member_is(field.split("."))
         asked = f"select id from events where erased_at is null and ({condition}) order by source, sequence"
-        ids = [id for (id,) in rows(asked, values, events=self.events.data())]
+        ids = [id for (id,) in rows(asked, {"subject": subject}, events=events)]
         if ids and not dry_run:
             at = datetime.now(UTC)
             for name in self.address.names():

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ensue.events import Recorded, Written, find_class
+from ensue.events import Recorded, Written, find_class, look_at
 from ensue.events.personal import (
     TOKEN,
     PersonalField,
@@ -134,7 +134,7 @@ class PersonalData:
         """Give events that were read what opens them, where something in them is encrypted."""
         closed = [each for each in events if holds_tokens(each.data)]
         if closed:
-            _look_at(each.type for each in closed)
+            look_at(each.type for each in closed)
             ring = yield from self.ring(each.data for each in closed)
             for each in closed:
                 each.opener = ring
@@ -167,7 +167,7 @@ class PersonalData:
         closed = [row for row in rows if holds_tokens(row[2])]
         if not closed:
             return rows
-        _look_at(row[1] for row in closed)
+        look_at(row[1] for row in closed)
         ring = yield from self.ring(row[2] for row in closed)
         found = yield self._dialect.sql["ids_of_stream"](stream=stream, after=closed[0][0] - 1, until=closed[-1][0])
         ids: dict[int, str] = {row[0]: row[1] for row in found}
@@ -185,13 +185,6 @@ class PersonalData:
 def one(call: Call) -> Steps[Rows]:
     """Return an operation of one statement."""
     return (yield call)
-
-
-def _look_at(types: Iterable[str]) -> None:
-    """Let classes know their personal fields, and so the masks, before something is read for them."""
-    for type in set(types):
-        if (cls := find_class(type)) is not None:
-            cls.__structure__.look()
 
 
 def _fields_of(type: str) -> tuple[PersonalField, ...]:
