@@ -139,15 +139,15 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
         """Return `replays` that read the log's past from a lake; `LakeError` if it has collected nothing of it.
 
         With `source`, another service as `ensue lake sources` shows it, they read what that one has published: into
-        projections of this service, whose own log has no such events.
+        projections of this service, up to where what its own log has received of them begins.
         """
         from ensue.app.elsewhere import Elsewhere
         from ensue.app.lakes import LakeReplays
-        from ensue.lake import Lake, source_of
+        from ensue.lake import Lake, LakeLog, Published, source_of
 
         if source is None or source == source_of(self.name):
-            return LakeReplays(self.log, self.declarations, Lake(lake))
-        return Elsewhere(self.log, self.declarations, Lake(lake), source)
+            return LakeReplays(LakeLog(self.log, Lake(lake)), self.declarations)
+        return Elsewhere(Published(self.log, Lake(lake), source), self.log, self.declarations)
 
     # --- modules
 

@@ -150,9 +150,8 @@ class Declarations:
 
     def cursor(self, log: Log, build: Build, *, partitions: int | None = None) -> Subscription:
         """Return the subscription that works on a build."""
-        made = subscription_of(log, self.projections[build.projection], build, partitions=partitions)
-        classes = self.projections[build.projection].types
-        return replace(made, types=tuple(dict.fromkeys(type for cls in classes for type in stored_types(cls))))
+        projection = self.projections[build.projection]
+        return replace(subscription_of(log, projection, build, partitions=partitions), types=projection.stored)
 
     def names_of(self, how: str) -> set[str]:
         """Return the names of the handlers that are declared in one way."""

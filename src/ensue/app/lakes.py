@@ -8,9 +8,8 @@ from datetime import datetime
 from ensue.app.declarations import Declarations
 from ensue.app.replaying import Progress, Replays
 from ensue.errors import DeclarationError, ProjectionError
-from ensue.events import stored_types
 from ensue.handlers.projections import Build, Reach, reach, tables_of
-from ensue.lake import Folded, Lake, LakeLog, Part, engine, modules_of, parts_of, write_rows
+from ensue.lake import Fold, Folded, LakeLog, Part, engine, modules_of, parts_of, write_rows
 from ensue.log import Log, Postgres, Steps, Transaction
 
 _PARTS = 4
@@ -24,23 +23,22 @@ class LakeReplays(Replays):
     pruned from the log are there again, those that were erased in the lake are not.
     """
 
-    def __init__(self, log: Log, declarations: Declarations, lake: Lake, source: str | None = None) -> None:
-        self.past = LakeLog(log, lake, source)
+    def __init__(self, past: LakeLog, declarations: Declarations) -> None:
+        super().__init__(past, declarations)
+        self.past = past
         """The log, with its past from the lake."""
-        super().__init__(self.past, declarations)
 
     def begin(
         self, projection: str, *, copied: bool = False, partitions: int | None = None, actor: str = "", reason: str = ""
     ) -> Build:
         """As of `Replays`. Raises `LakeError` if the lake lacks events of which the projection is made."""
-        self.past.confirm([name for each in self._projection(projection).types for name in stored_types(each)])
+        self._confirm(projection)
         return super().begin(projection, copied=copied, partitions=partitions, actor=actor, reason=reason)
 
     def touched(self, projection: str, *, since: int, until: int | None = None, types: Sequence[str] = ()) -> list[str]:
         """Return the keys of which the projection got events behind a position, in their order."""
         in_log = super().touched(projection, since=since, until=until, types=types)
-        wanted = types or self._types(projection)
-        return sorted(self.past.keys(wanted, since, until).union(in_log))
+        return sorted(self.past.keys(self._types(projection, types), since, until).union(in_log))
 
     async def repair(
         self,
@@ -52,10 +50,13 @@ class LakeReplays(Replays):
         progress: Progress | None = None,
     ) -> int:
         """As of `Replays`; the lake is read once for all keys. Raises `LakeError` if the lake lacks events."""
-        types = self._types(build.projection)
-        self.past.confirm(types)
-        self.past.expect(keys, types)
+        self._confirm(build.projection)
+        self.past.expect(keys, self._types(build.projection))
         return await super().repair(build, sorted(keys), actor=actor, reason=reason, progress=progress)
+
+    def outstanding(self, projection: str) -> list[str]:
+        """Return the keys of which a build leaves events to the log that the lake has, too: there are none."""
+        return []
 
     def spread(self, build: Build, engine_at: str, *, progress: Progress | None = None) -> int:
         """Build what the lake covers on a cluster, and write it in one transaction; return how many events were read.
@@ -71,16 +72,7 @@ class LakeReplays(Replays):
                 f"projection {build.projection!r} does not say what row it has for a key: give it a pure function, "
                 f"under @app.fold({build.projection!r})"
             )
-        declared = self._projection(build.projection)
-        whole = Part(
-            lake=str(self.past.lake.address),
-            source=self.past.source,
-            until=self.past.covered,
-            stored=tuple(name for each in declared.types for name in stored_types(each)),
-            classes=declared.types,
-            modules=modules_of(declared.types, fold),
-            fold=fold,
-        )
+        whole = self._whole(build, fold)
         parts = parts_of(whole, max(_PARTS, 2 * int(engine_at)) if engine_at.isdecimal() else _PARTS * 4)
         found: list[Folded] = []
         with engine(engine_at) as folding:
@@ -95,6 +87,19 @@ class LakeReplays(Replays):
                 write_rows(via, table, each.columns, each.rows, copies=isinstance(self._log.dialect, Postgres))
         return sum(each.events for each in found)
 
+    def _whole(self, build: Build, fold: Fold) -> Part:
+        """Return all that is to be folded."""
+        declared = self._projection(build.projection)
+        return Part(
+            lake=str(self.past.lake.address),
+            source=self.past.source,
+            until=self.past.covered,
+            stored=declared.stored,
+            classes=declared.types,
+            modules=modules_of(declared.types, fold),
+            fold=fold,
+        )
+
     def untouched(self, build: Build) -> bool:
         """Tell whether nothing has been applied to a build yet."""
         found: Reach | None = self._read(reach(self._log, build))
@@ -108,8 +113,9 @@ class LakeReplays(Replays):
         """Return the first position of what was recorded at a moment or later, pruned or not."""
         return self.past.position_of(moment)
 
-    def _types(self, projection: str) -> tuple[str, ...]:
-        return self._declarations.cursor(self._log, self.mine(projection)).types
+    def _confirm(self, projection: str) -> None:
+        """Raise `LakeError` unless the lake and the log together have all of which a projection is made."""
+        self.past.confirm(self._types(projection))
 
 
 def claim(log: Log, build: Build, before: int, after: int) -> Steps[None]:

@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from ensue.app.building import carried, carrier_of
+from ensue.app.builds import Builds
 from ensue.app.calling_again import asking, call_again
-from ensue.app.declarations import Declarations
 from ensue.errors import DeclarationError, ProjectionError, UnknownName
 from ensue.handlers.carrying import Work
 from ensue.handlers.projections import (
     Build,
-    NotThere,
     Projection,
     Reach,
     Repair,
-    TableDifference,
     all_builds,
-    compare,
     copy,
     create_build,
-    drop,
     keys_of,
-    pick,
     reach,
     refuse_if_pruned,
-    switch,
 )
 from ensue.log import Log, Steps
-from ensue.subscriptions import Cursors, Subscription, Worker, register, seconds
+from ensue.subscriptions import Cursors, Subscription, Worker, register
 
 Progress = Callable[[int, int], None]
 """Is told how much is done, and of how much."""
@@ -44,104 +37,13 @@ _LOOK_EVERY = 0.1
 _json = msgspec.json.Encoder().encode
 
 
-class BuildStanding(msgspec.Struct, frozen=True, kw_only=True):
-    """A build, and how far it is."""
-
-    build: Build
-    reach: Reach | None
-    head: int
-    """The position up to which the log is complete."""
-
-
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """What the live build holds, and what another one does."""
-
-    live: Build
-    new: Build
-    live_reach: Reach | None
-    new_reach: Reach | None
-    tables: tuple[TableDifference, ...]
-
-    @property
-    def same(self) -> bool:
-        """Whether both hold the same rows."""
-        return all(each.same for each in self.tables)
-
-
-class Replays:
+class Replays(Builds):
     """What is done to read the log again: `app.replays`.
 
     Its methods are sync, but for those that say otherwise; they open connections of their own. Nothing but tables is
     written by replaying a projection: no mail goes out, nothing is published. What changes which tables readers see is
     written to the audit.
     """
-
-    def __init__(self, log: Log, declarations: Declarations) -> None:
-        self._log = log
-        self._declarations = declarations
-
-    def _read(self, steps: Steps[Any]) -> Any:
-        with self._log.own.lend() as connection:
-            return self._log.run(steps, connection)
-
-    def _change(self, steps: Steps[Any]) -> Any:
-        return self._read(self._log.transaction(steps))
-
-    async def _change_async(self, steps: Steps[Any]) -> Any:
-        """As `_change`, without holding up the event loop: who has the lock of SQLite's file may need it to go on."""
-        return await self._log.own.run_async(self._log.transaction(steps))
-
-    def _projection(self, name: str) -> Projection:
-        found = self._declarations.projections.get(name)
-        if found is None:
-            known = ", ".join(self._declarations.projections) or "none"
-            raise UnknownName(f"no projection {name!r} is declared here; there are: {known}")
-        return found
-
-    # --- looking
-
-    def position_at(self, moment: datetime) -> int:
-        """Return the first position of what was recorded at a moment or later."""
-        found: int = self._read(self._log.position_at(moment))
-        return found
-
-    def builds(self, projection: str | None = None) -> list[BuildStanding]:
-        """Return the builds of one projection, or of all, and how far each is."""
-
-        def look() -> Steps[list[BuildStanding]]:
-            head = yield from self._log.horizon()
-            found: list[BuildStanding] = []
-            for build in (yield from all_builds(self._log, projection)):
-                found.append(BuildStanding(build=build, reach=(yield from reach(self._log, build)), head=head))  # noqa: PERF401 yields
-            return found
-
-        standings: list[BuildStanding] = self._read(look())
-        return standings
-
-    def compare(self, projection: str, number: int | None = None) -> Comparison:
-        """Compare the tables of the live build with those of another: by its number, or the newest that is built.
-
-        Both are seen as they are at one moment. While events come in, one may be a little ahead: the comparison says
-        how far each is. Raises `UnknownName` and `ProjectionError`.
-        """
-
-        def look() -> Steps[Comparison]:
-            yield from self._log.still()
-            live, new = pick((yield from all_builds(self._log, projection)), projection, number)
-            differences: list[TableDifference] = []
-            for table in live.tables:
-                if table in new.tables:
-                    differences.append((yield from compare(self._log, live, new, table)))  # noqa: PERF401 yields
-            return Comparison(
-                live=live,
-                new=new,
-                live_reach=(yield from reach(self._log, live)),
-                new_reach=(yield from reach(self._log, new)),
-                tables=tuple(differences),
-            )
-
-        found: Comparison = self._change(look())
-        return found
 
     # --- building
 
@@ -153,8 +55,7 @@ class Replays:
         `copied`: it begins with what the live one holds, and where that is, instead of with nothing: for keys of it to
         be repaired, or for a change that leaves right what is there. Raises `UnknownName`; `DeclarationError` if tables
         cannot be made; `ProjectionError` if nothing is live yet, and for a copy that cannot be right: if tables,
-        columns or events have no counterpart. A new one is written to the
-        audit if there is an `actor`.
+        columns or events have no counterpart. A new one is written to the audit if there is an `actor`.
         """
         declared = self._projection(projection)
 
@@ -194,23 +95,35 @@ class Replays:
         """Apply events to a build until it is where the log was complete when this began; return how far it is.
 
         Keys that have failed and are tried again soon are waited for. It may be broken off and begun again at any time,
-        and run in several processes at once: they share its
-        partitions. Raises `ProjectionError` if the build is dropped meanwhile.
+        and run in several processes at once: they share its partitions. Raises `ProjectionError` if the build is
+        dropped meanwhile, or has begun with events of another service and is not through with them.
         """
-        cursor = self._declarations.cursor(self._log, build)
+        cursor = await self._cursor(build)
         goal: int = await self._log.own.run_async(self._log.horizon())
 
         async def looked() -> bool:
-            found = await self._log.own.run_async(reach(self._log, build))
-            if found is None:
-                raise ProjectionError(f"build {build.number} of projection {build.projection!r} has been dropped")
+            found = await self._reach(build)
             if progress is not None:
                 progress(min(found.slowest, goal), goal)
             return bool(found.slowest >= goal and not found.soon)
 
         await self._work(cursor, looked, lease)
+        return await self._reach(build)
+
+    async def _cursor(self, build: Build) -> Subscription:
+        """Return the cursor of a build that goes on with this log."""
+        if (await self._reach(build)).slowest < 0:
+            raise ProjectionError(
+                f"build {build.number} of projection {build.projection!r} is among the events of another service, from "
+                "a lake: go on with the same --from-lake and --source"
+            )
+        return self._declarations.cursor(self._log, build)
+
+    async def _reach(self, build: Build) -> Reach:
         found: Reach | None = await self._log.own.run_async(reach(self._log, build))
-        return found or Reach(0, 0, 0, 0)
+        if found is None:
+            raise ProjectionError(f"build {build.number} of projection {build.projection!r} has been dropped")
+        return found
 
     async def _work(self, cursor: Subscription, done: Callable[[], Any], lease: float) -> None:
         """Run a worker for one cursor until something is done."""
@@ -233,35 +146,14 @@ class Replays:
 
     def touched(self, projection: str, *, since: int, until: int | None = None, types: Sequence[str] = ()) -> list[str]:
         """Return the keys of which the projection got events behind a position, in their order."""
-        wanted = self._declarations.cursor(self._log, self.mine(projection)).types
-        if unknown := set(types).difference(wanted):
-            raise UnknownName(f"projection {projection!r} gets no {', '.join(sorted(unknown))}")
+        chosen = _json(sorted(self._types(projection, types))).decode()
 
         def look() -> Steps[list[str]]:
             end = yield from self._log.horizon()
-            chosen = _json(sorted(types or wanted)).decode()
             return (yield from keys_of(self._log, chosen, since, end if until is None else min(until, end)))
 
         found: list[str] = self._read(look())
         return found
-
-    def mine(self, projection: str) -> Build:
-        """Return the build on which the code here works: the live one, or the newest, of its version.
-
-        Raises `UnknownName`, and `ProjectionError` if there is none.
-        """
-        declared = self._projection(projection)
-        found: list[Build] = self._read(all_builds(self._log, projection))
-        fitting = sorted(
-            (each for each in found if each.version == declared.version),
-            key=lambda each: (each.state == "live", each.number),
-        )
-        if not fitting:
-            raise ProjectionError(
-                f"projection {projection!r} has no build of version {declared.version}: a worker or `ensue replay "
-                f"{projection} --shadow` makes one"
-            )
-        return fitting[-1]
 
     async def repair(
         self,
@@ -299,37 +191,7 @@ class Replays:
         return events
 
     def _repair(self, declared: Projection, build: Build) -> Repair:
-        return Repair(self._log, declared, build, self._declarations.cursor(self._log, build).types)
-
-    # --- switching
-
-    def switch(
-        self,
-        projection: str,
-        number: int | None = None,
-        *,
-        actor: str,
-        reason: str,
-        force: bool = False,
-        timeout: float | timedelta | str = 30.0,
-    ) -> Build:
-        """Show readers the tables of a build, by its number or the newest that is built, at one moment.
-
-        The build that was live is kept, and can be switched to again. Waits until the build has come as far as the live
-        one; raises `ProjectionError` if it has not within so many seconds, or has keys set aside that the live one has
-        not (with `force` both are let pass), `ProjectionInUse` if a view or a foreign key stands in the way.
-        """
-        deadline = time.monotonic() + seconds(timeout)
-        while True:
-            steps = switch(self._log, projection, number, actor=actor, reason=reason, force=force)
-            try:
-                was: Build = self._change(self._log.impatiently(steps))
-            except NotThere:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-            else:
-                return was
+        return Repair(self._log, declared, build, self._types(build.projection))
 
     async def follow_and_switch(
         self,
@@ -341,6 +203,7 @@ class Replays:
         timeout: float | timedelta | str = 60.0,  # noqa: ASYNC109 as of `switch`
     ) -> Build:
         """Keep a build up with the log, and switch to it as `switch` does: for builds that no worker works on."""
+        cursor = await self._cursor(build)
         switching = asyncio.ensure_future(
             asyncio.to_thread(
                 self.switch,
@@ -356,12 +219,8 @@ class Replays:
         async def switched() -> bool:
             return switching.done()
 
-        await self._work(self._declarations.cursor(self._log, build), switched, 5.0)
+        await self._work(cursor, switched, 5.0)
         return await switching
-
-    def drop(self, projection: str, number: int, *, actor: str, reason: str) -> None:
-        """Remove a build that is not live, with its tables. Raises `ProjectionError` if there is none."""
-        self._change(self._log.impatiently(drop(self._log, projection, number, actor=actor, reason=reason)))
 
     # --- reactions
 

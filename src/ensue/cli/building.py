@@ -10,6 +10,7 @@ import time
 import typer
 
 from ensue.app.replaying import Replays
+from ensue.cli.asked import Asked
 from ensue.cli.output import WARN, count, note, print_json, say, span
 from ensue.cli.rate import bar
 from ensue.cli.target import Target, TargetError
@@ -17,21 +18,10 @@ from ensue.errors import ProjectionError
 from ensue.handlers.projections import Build
 
 
-def build_anew(
-    target: Target,
-    replays: Replays,
-    name: str,
-    jobs: int,
-    engine: str | None,
-    actor: str,
-    reason: str,
-    *,
-    from_live: bool,
-    dry_run: bool,
-    json: bool,
-) -> None:
+def build_anew(asked: Asked, replays: Replays, *, jobs: int, engine: str | None, from_live: bool) -> None:
+    target, name = asked.target, asked.name
     there = replays.builds(name)
-    if dry_run:
+    if asked.dry_run:
         live = next((each for each in there if each.build.state == "live"), None)
         if live is None:
             raise ProjectionError(
@@ -41,7 +31,7 @@ def build_anew(
         say(f"would build {name} anew, beside build {live.build.number}, {how}")
         return
     parts = jobs if jobs > 1 else None
-    build = replays.begin(name, copied=from_live, partitions=parts, actor=actor, reason=reason)
+    build = replays.begin(name, copied=from_live, partitions=parts, actor=asked.actor, reason=asked.reason)
     if build in [each.build for each in there]:
         note(f"Build {build.number} was begun before, and goes on as it was begun. To begin anew, drop it first:")
         note(f"  {target.command('projection', 'drop', name, str(build.number))}")
@@ -53,19 +43,23 @@ def build_anew(
         with bar(f"Building {build.cursor}") as progress:
             reached = asyncio.run(replays.build(build, progress=progress))
     except KeyboardInterrupt:
-        note(f"Broken off; to go on: {target.command('replay', name, '--shadow')}")
+        note(f"Broken off; to go on: {target.command('replay', name, '--shadow', *asked.lake)}")
         raise typer.Exit(130) from None
     finally:
         for each in helpers:
             each.terminate()
         for each in helpers:
             each.wait()
-    if json:
-        print_json({"build": build, "reach": reached, "seconds": round(time.monotonic() - began, 3)})
+    left = _outstanding(replays, name)
+    if asked.json:
+        answer = {"build": build, "reach": reached, "seconds": round(time.monotonic() - began, 3)}
+        print_json(answer if left is None else answer | {"outstanding": left})
         return
     say(f"{name}: build {build.number} has come to position {reached.slowest:,} in {span(time.monotonic() - began)}")
     if reached.parked:
         say(f"{count(reached.parked, 'key')} set aside: {target.command('dead', 'list')}", WARN)
+    if left:
+        _say_outstanding(asked, left)
     say(f"compare: {target.command('projection', 'compare', name)}")
     say(f"switch:  {target.command('projection', 'switch', name)}")
 
@@ -81,6 +75,20 @@ def _spread(replays: Replays, build: Build, engine: str) -> None:
     with bar(f"Folding {build.cursor}") as progress:
         events = replays.spread(build, engine, progress=progress)
     note(f"{count(events, 'event')} were folded")
+
+
+def _outstanding(replays: Replays, name: str) -> list[str] | None:
+    """Return the keys of which a lake has events that are left to the log; None without a lake."""
+    from ensue.app.lakes import LakeReplays
+
+    return replays.outstanding(name) if isinstance(replays, LakeReplays) else None
+
+
+def _say_outstanding(asked: Asked, keys: list[str]) -> None:
+    shown = f"{', '.join(keys[:20])}{' …' * (len(keys) > 20)}"
+    say(f"of {count(len(keys), 'key')} the lake has events that this log has not received: {shown}", WARN)
+    say("They were left out: what is on its way comes by itself. Of what never will, once nothing is on its way:")
+    say(f"  {asked.target.command('replay', asked.name, '--key', keys[0], *asked.lake)}")
 
 
 def _helper(target: Target, build: Build) -> subprocess.Popen[bytes]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ensue.app.replaying import BuildStanding, Comparison
+from ensue.app.builds import BuildStanding, Comparison
 from ensue.cli.options import ActorOption, AppOption, JsonOption, ReasonOption, YesOption
 from ensue.cli.output import BAD, DIM, GOOD, NAME, WARN, confirm, os_user, print_json, put, say, styled, table
 from ensue.cli.target import find_log

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ensue.app.replaying import Replays
+from ensue.cli.asked import Asked
 from ensue.cli.building import build_anew
 from ensue.cli.calling_again import call_again
 from ensue.cli.options import ActorOption, AppOption, DryRunOption, JsonOption, ReasonOption, YesOption
@@ -101,12 +102,11 @@ def replay(
     these keys applied again, each key in one transaction. With --shadow that happens in a copy.
 
     --from-lake does either from a lake instead of the log, see `ensue lake`: what was pruned is there. With --source
-    the events are those of another service, and the log goes on behind them.
+    the events are those of another service, up to where the log has received them itself.
 
     Reactions and relays are called again only with --with-effects.
     """
     target = find_log(app)
-    who = actor or os_user()
     if source is not None and from_lake is None:
         raise TargetError("--source says whose events to take from a lake: say --from-lake too")
     replays = target.app.replays if from_lake is None else target.app.replays_from(from_lake, source=source)
@@ -114,9 +114,25 @@ def replay(
         raise TargetError("--from-lake is for projections, and for one job")
     if engine is not None and (from_lake is None or not shadow or since is not None or key):
         raise TargetError("--engine builds anew from a lake: say --shadow and --from-lake, without --since and --key")
-    positions = (_position(target, replays, since, before=True), _position(target, replays, until, before=False))
+    asked = Asked(
+        target=target,
+        name=name,
+        since=_position(target, replays, since, before=True),
+        until=_position(target, replays, until, before=False),
+        types=tuple(type or ()),
+        keys=tuple(key or ()),
+        lake=(
+            *(() if from_lake is None else ("--from-lake", from_lake)),
+            *(() if source is None else ("--source", source)),
+        ),
+        actor=actor or os_user(),
+        reason=reason,
+        dry_run=dry_run,
+        yes=yes,
+        json=json,
+    )
     if name not in target.app.declarations.projections:
-        call_again(target, name, positions, type, key, who, reason, with_effects, dry_run=dry_run, yes=yes, json=json)
+        call_again(asked, with_effects=with_effects)
         return
     if with_effects:
         raise TargetError(f"{name!r} is a projection: it has no effects but its tables; leave --with-effects out")
@@ -128,13 +144,11 @@ def replay(
                 f"all of {name!r} is built beside the live tables, so that readers never see half of it: say --shadow; "
                 "or say which keys to repair, with --since or --key"
             )
-        build_anew(target, replays, name, jobs, engine, who, reason, from_live=from_live, dry_run=dry_run, json=json)
+        build_anew(asked, replays, jobs=jobs, engine=engine, from_live=from_live)
     elif from_live:
         raise TargetError("--key and --since repair, with --shadow in a copy of the live tables: leave --from-live out")
     else:
-        repair_keys(
-            target, replays, name, positions, type, key, who, reason, shadow=shadow, dry_run=dry_run, yes=yes, json=json
-        )
+        repair_keys(asked, replays, shadow=shadow)
 
 
 def _position(target: Target, replays: Replays, text: str | None, *, before: bool) -> int | None:

@@ -5,6 +5,7 @@ from ensue.lake.checking import Finding, Standing, compare
 from ensue.lake.collecting import Collector
 from ensue.lake.folding import Fold, Folded, FoldedRow, Part, engine, fold_part, modules_of, parts_of, write_rows
 from ensue.lake.lake import Contents, Lake
+from ensue.lake.published import Overlap, Published
 from ensue.lake.reading import LakeLog
 from ensue.lake.receiving import Gatherer
 from ensue.lake.table import Checkpoint, Compacted
@@ -21,7 +22,9 @@ __all__ = [
     "Gatherer",
     "Lake",
     "LakeLog",
+    "Overlap",
     "Part",
+    "Published",
     "Standing",
     "compare",
     "engine",

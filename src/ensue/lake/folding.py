@@ -17,6 +17,7 @@ from ensue.errors import LakeError
 from ensue.events import Event, Recorded, upcasters_to
 from ensue.lake.lake import Lake
 from ensue.lake.libraries import library
+from ensue.lake.published import Overlap
 
 FoldedRow: TypeAlias = dict[str, Any]
 """The row of a key: values by column."""
@@ -39,6 +40,8 @@ class Part:
     fold: Fold
     number: int = 0
     count: int = 1
+    overlap: Overlap | None = None
+    """With what the log of another service has received itself."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ def fold_part(part: Part) -> Folded:
         row: FoldedRow | None = None
         try:
             for recorded in group:
+                if part.overlap is not None and not part.overlap.gives(recorded):
+                    continue
                 count += 1
                 for event in recorded.events:
                     if isinstance(event, part.classes):

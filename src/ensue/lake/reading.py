@@ -83,16 +83,6 @@ class LakeLog(Log):
                 f"log has recorded {here + gone}: {hint}"
             )
 
-    def refuse_own(self, types: Sequence[str]) -> None:
-        """Raise `LakeError` if the log has recorded events of these types itself: the lake may have them, too."""
-        here = self.own.run(self._recorded(types))
-        if here:
-            raise LakeError(
-                f"the log of {self.place.app} has recorded {here} events of {', '.join(types)} itself, as an inbox "
-                f"does, and {self.lake.address} may have the same ones of {self.source}: they would count twice. "
-                "Replay from the log, without --from-lake"
-            )
-
     def keys(self, types: Sequence[str], after: int, until: int | None) -> set[str]:
         """Return the keys of which the lake has events of these types between two positions."""
         asked = (
@@ -105,12 +95,14 @@ class LakeLog(Log):
 
     def position_of(self, moment: datetime) -> int:
         """Return the first position of what was recorded at a moment or later, pruned from the log or not."""
-        values = {"source": self.source, "moment": moment}
-        there = rows(_FIRST, values, events=self.lake.events.data())[0][0]
-        if self.source != source_of(self.place.app):
-            return self.covered + 1 if there is None else int(there)
+        there = self._first_since(moment)
         here: int = self.own.run(super().position_at(moment))
         return here if there is None else min(here, there)
+
+    def _first_since(self, moment: datetime) -> int | None:
+        values = {"source": self.source, "moment": moment}
+        found: int | None = rows(_FIRST, values, events=self.lake.events.data())[0][0]
+        return found
 
     def _count(self, types: Sequence[str]) -> int:
         values = {"source": self.source, "until": self.covered, "types": list(types)}
@@ -120,12 +112,6 @@ class LakeLog(Log):
         count = 0
         for each in types:
             count += (yield self.dialect.sql["count_type"](type=each, after=0, until=self.covered, most=_ALL))[0][0]
-        return count
-
-    def _recorded(self, types: Sequence[str]) -> Steps[int]:
-        count = sum(each.events for each in (yield from super().pruned(0, types)))
-        for each in types:
-            count += (yield self.dialect.sql["count_type"](type=each, after=0, until=_ALL, most=_ALL))[0][0]
         return count
 
     def _past(self, selection: Selection, until: int, limit: int) -> list[Recorded[Any]]:

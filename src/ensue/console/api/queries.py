@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ensue.app.replaying import BuildStanding
+from ensue.app.builds import BuildStanding
 from ensue.app.telling import read_moment
 from ensue.console.acting import Retry, filters_of
 from ensue.console.api import answers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ensue.app.replaying import BuildStanding
+from ensue.app.builds import BuildStanding
 from ensue.console.pulse import COUNTED
 from ensue.console.views.overview import left, live
 from ensue.console.visits import Page, Visit

@@ -12,7 +12,6 @@ from typing import Literal
 import msgspec
 
 from ensue.errors import ProjectionError, UnknownName
-from ensue.events import stored_types
 from ensue.handlers.carrying import Work, as_steps
 from ensue.handlers.projections.projection import Projection
 from ensue.handlers.projections.setting_up import make_aside, make_live
@@ -199,8 +198,7 @@ def lacking(log: Log, projections: Iterable[Projection]) -> Steps[list[Projectio
 
 def refuse_if_pruned(log: Log, projection: Projection) -> Steps[None]:
     """Raise `ProjectionError` if events are no more that the projection was made of: what is left does not make it."""
-    names = tuple(name for each in projection.types for name in stored_types(each))
-    if gone := (yield from log.pruned(0, names)):
+    if gone := (yield from log.pruned(0, projection.stored)):
         events, types = sum(each.events for each in gone), sorted({each.type for each in gone})
         raise ProjectionError(
             f"projection {projection.name!r} cannot be built or repaired from the log: {events} events of "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ensue.errors import DeclarationError
-from ensue.events import Event, Recorded
+from ensue.events import Event, Recorded, stored_types
 from ensue.handlers.carrying import MakeTransaction
 from ensue.handlers.functions import Function
 from ensue.log import is_awaited
@@ -67,6 +67,11 @@ class Projection:
             raise DeclarationError(
                 f"{where}: it is {how[0]}, and its set_up is {how[1]}: they get the same kind of connection"
             )
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Every wire type under which its events may be stored."""
+        return tuple(dict.fromkeys(name for each in self.types for name in stored_types(each)))
 
     def call(self, item: tuple[Event, Recorded[Any]], via: object) -> Any:
         """Call the function with an event, the connection, and how the log holds the event if it asks for that."""

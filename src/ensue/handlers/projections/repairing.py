@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
 from ensue.errors import DeclarationError, ProjectionError
+from ensue.events import Recorded
 from ensue.handlers.carrying import Carrier, Do, Work
 from ensue.handlers.projections.builds import Build
 from ensue.handlers.projections.projection import Projection
@@ -53,17 +54,29 @@ class Repair:
         if state != "live":
             yield self._tables.enter(build)
         yield self._do(partial(projection.clear or _nothing, key))
+        count = yield from self._apply(key, upto)
+        if state != "live":
+            yield self._tables.leave(build)
+        return count
+
+    def _apply(self, key: str, upto: int) -> Work[int]:
+        """Apply the events of a key, up to where the build stands; return how many there were."""
+        return (yield from self._apply_all(self._log, key, upto))
+
+    def _apply_all(
+        self, log: Log, key: str, upto: int, wanted: Callable[[Recorded[Any]], bool] | None = None
+    ) -> Work[int]:
+        """Apply the events of a key that a log has up to a position, those that are wanted; all without `wanted`."""
+        projection = self._projection
         position, count = 0, 0
         while position < upto:
-            rows = yield self._log.read(Selection(after=position, until=upto, types=self._types, key=key), _BATCH)
-            for row in rows:
+            rows = yield log.read(Selection(after=position, until=upto, types=self._types, key=key), _BATCH)
+            for row in rows if wanted is None else filter(wanted, rows):
                 for event in row.events:
                     if isinstance(event, projection.types):
                         yield self._do(partial(projection.call, (event, row)))
-            count += len(rows)
+                count += 1
             position = rows[-1].position if len(rows) == _BATCH else upto
-        if state != "live":
-            yield self._tables.leave(build)
         return count
 
     def _do(self, call: Any) -> Do:
