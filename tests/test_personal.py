@@ -405,16 +405,16 @@ def test_a_snapshot_is_readable_until_one_of_its_persons_is_forgotten(make: Call
     accounts = app.repository(Account, snapshots=Snapshots(every=2), cache=10)
     with accounts.edit("1", create=True) as account:
         account.open("ada", SECRET)
-    for name in ("Ada", "Ada King"):
+    for name in ("~Ada", "~Ada King"):
         with accounts.edit("1") as account:
             account.rename("bob", name)
     ((version, state),) = rows(app, "select version, state from $.snapshots")
     assert version == 2
-    assert "Ada" not in str(state)
+    assert "~Ada" not in str(state)  # "Ada" alone may stand in what is encrypted, by chance: it is base64
     fresh = make().repository(Account, snapshots=Snapshots(every=2))
-    assert (fresh.get("1").holder, fresh.get("1").renames) == ("Ada King", 2)
+    assert (fresh.get("1").holder, fresh.get("1").renames) == ("~Ada King", 2)
     app.forget("ada")
-    assert (accounts.get("1").holder, accounts.get("1").version) == ("Ada King", 3)
+    assert (accounts.get("1").holder, accounts.get("1").version) == ("~Ada King", 3)
     assert accounts.get("1", at_version=1).holder == ""
     app.forget("bob")
     assert (accounts.get("1").holder, accounts.get("1").renames) == ("", 2)
