@@ -173,3 +173,18 @@ async def test_keys_are_repaired_since_a_moment(place: dict[str, str], lake: Pat
 def test_a_source_that_the_lake_has_not(place: dict[str, str], lake: Path) -> None:
     with pytest.raises(LakeError, match="has collected nothing of urn:ensue:x; it has collected urn:ensue:tills"):
         Reports(place).app.replays_from(lake, source="urn:ensue:x")
+
+
+async def test_a_build_that_workers_have_begun_from_the_log_alone_is_refused(place: dict[str, str], lake: Path) -> None:
+    Reports(place)
+    reports = Reports(place, version=2)  # its release is migrated: there is a build for its workers
+    replays = reports.app.replays_from(lake, source=SOURCE)
+    with pytest.raises(
+        ProjectionError, match=r"begun by workers, .* ensue projection drop turnover 2, and begin again"
+    ):
+        await asyncio.to_thread(replays.begin, "turnover")
+    await asyncio.to_thread(lambda: reports.app.replays.drop("turnover", 2, actor="ann", reason=""))  # as it says
+    build = await asyncio.to_thread(replays.begin, "turnover")
+    await replays.build(build)
+    await reports.app.replays.follow_and_switch(build, actor="ann", reason="")
+    assert reports.rows() == EXPECTED

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from ensue import App, IntegrationEvent, Recorded
 from ensue.brokers import Outgoing, broker_at
 from ensue.brokers.memory import _all
+from ensue.cli import main
 from ensue.contracts.cloudevents import NATS, binary
 from ensue.errors import LakeError
 from ensue.lake import Collector, Lake, fold_part, source_of
@@ -174,15 +177,31 @@ async def test_what_is_on_its_way_counts_once_when_it_comes(company: Company) ->
 
 
 @on_sqlite
-async def test_what_never_comes_is_taken_from_the_lake_by_its_key(company: Company) -> None:
+async def test_what_never_comes_is_taken_from_the_lake_by_its_key(
+    company: Company, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = ModuleType("company_of_the_test")
+    vars(module)["app"] = company.reports
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    async def ensue(*words: str) -> str:
+        with pytest.raises(SystemExit, match="0"):
+            await asyncio.to_thread(main, words)
+        return capsys.readouterr().out
+
     company.sell(*SHOPS, "lost", "a")
     company.collect()
     company.sell("b")
     await company.deliver((5, 7, 8, 10, 12, 13))  # 6 and 9 come no more, either: a later one of the same key has come
-    assert await company.replay() == ["lost"]
+    app = ("--app", "company_of_the_test:app")
+    said = await ensue("replay", "turnover", "--shadow", "--from-lake", f"{company.address}", "--source", SOURCE, *app)
+    assert "of 1 key the lake has events that this log has not received: lost" in said
+    await ensue("projection", "switch", "turnover", "--yes", *app)
+    assert company.shown == {shop: cents for shop, cents in company.sold().items() if shop != "lost"}
     replays = company.reports.replays_from(company.address, source=SOURCE)
     assert replays.touched("turnover", since=10) == ["a", "b"]  # not what may still come
-    await replays.repair(replays.mine("turnover"), ["lost"], actor="ann", reason="")
+    (advice,) = (line.split()[1:] for line in said.splitlines() if "--key lost" in line)
+    await ensue(*advice, "--yes")  # as it says
     assert company.shown == company.sold()
 
 
