@@ -166,6 +166,7 @@ async def test_a_cluster_folds_what_the_lake_gives(company: Company) -> None:
     assert (dict(folded.rows), folded.events) == (company.sold(range(1, 5)), 4)
 
 
+@on_sqlite
 async def test_what_is_on_its_way_counts_once_when_it_comes(company: Company) -> None:
     company.sell(*SHOPS, "new", "a")
     company.collect()
