@@ -13,6 +13,7 @@ from tests.patience import until
 from tests.servers import OwnPostgres
 
 PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "sql-and-triggers.md"
+PRODUCTION = PAGE.with_name("run-in-production.md")  # has the rights of the worker
 
 
 class OrderPlaced(DomainEvent, key="customer", name="OrderPlaced"):
@@ -21,11 +22,15 @@ class OrderPlaced(DomainEvent, key="customer", name="OrderPlaced"):
     total: str
 
 
+def sql_of(page: Path) -> list[str]:
+    return re.findall(r"^```sql\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
 async def test_the_page_about_sql(own_postgres: OwnPostgres) -> None:
     App("shop", own_postgres.url).migrate()
-    blocks = re.findall(r"^```sql\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = [block for page in (PAGE, PRODUCTION) for block in sql_of(page)]
     with psycopg.connect(own_postgres.url, autocommit=True) as connection:
-        connection.execute("create role recorder login; create role worker login")
+        connection.execute("create role recorder login; create role shop_web login; create role shop_worker login")
         for block in blocks:
             connection.execute(block.encode())
         connection.execute("grant insert on orders to recorder")
@@ -36,7 +41,7 @@ async def test_the_page_about_sql(own_postgres: OwnPostgres) -> None:
             """select ensue.record('{"type": "OrderPlaced", "data": {}}', stream => 'orders', dedupe => 'once')"""
         )
 
-    worker = App("shop", own_postgres.url.replace("postgres@", "worker@"))
+    worker = App("shop", own_postgres.url.replace("postgres@", "shop_worker@"))
     seen: list[OrderPlaced] = []
 
     @worker.on(OrderPlaced, start="beginning")
