@@ -16,7 +16,6 @@ import typer
 from ensue import App
 from ensue.cli import cli
 from ensue.cli.output import clean, moment, parse_moment, pretty, raw, span, table
-from ensue.cli.target import address
 from tests.shop import MODULE, Shop, open_shop
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "command-line.md"
@@ -297,8 +296,8 @@ def test_a_pipe_that_ends_early_is_no_drama(shop: Shop) -> None:
     ],
 )
 def test_passwords_are_not_shown(url: str, shown: str) -> None:
-    assert address(App("x", url)) == shown
-    assert address(App("x", url, schema="other")) == f"{shown} (other)"
+    assert App("x", url).log.place.shown == shown
+    assert App("x", url, schema="other").log.place.shown == f"{shown} (other)"
 
 
 def test_times() -> None:

@@ -78,7 +78,8 @@ def test_a_renamed_subscription_is_refused(shop: Shop) -> None:
 def test_a_log_of_another_application(shop: Shop) -> None:
     shop.good("migrate")
     shop.change('App("shop"', 'App("bakery"')
-    assert "belongs to shop" in shop("migrate").err
+    for command in ("migrate", "run"):
+        assert "belongs to shop, not to 'bakery'" in shop(command).err
     assert "it belongs to 'shop', and this application is 'bakery'" in shop("doctor").out
 
 

@@ -1146,6 +1146,33 @@ async def test_stopping_breaks_off_what_takes_too_long(app: App) -> None:
     assert attempts == [1, 1], "what its worker broke off is no failed attempt"
 
 
+async def test_who_has_an_event_loop_is_told_what_to_call(app: App) -> None:
+    with pytest.raises(RuntimeError, match=r"and one runs here: async with app\.running\(\): …"):
+        app.run()
+
+
+async def test_a_handler_that_blocks_the_event_loop_is_told_from_a_database_that_is_slow(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    handled: list[int] = []
+
+    @app.on(Loose, start="beginning")
+    async def block(event: Loose) -> None:
+        time.sleep(0.9)  # noqa: ASYNC251 the fault itself
+        handled.append(event.n)
+
+    with app.transaction() as connection:
+        app.record(Loose(n=1), via=connection)
+    with caplog.at_level(logging.WARNING, "ensue"):
+        async with app.running(lease=0.5):
+            await until(lambda: handled and "no lease could be renewed" in caplog.text)
+    said = re.search(r"for ([\d.]+) s: .*; the event loop of this process stood still for ([\d.]+) s", caplog.text)
+    assert said is not None, caplog.text
+    unrenewed, still = map(float, said.groups())
+    assert 0.2 <= still <= unrenewed
+    assert unrenewed >= 0.9
+
+
 async def test_an_error_of_the_worker_reaches_the_program_that_runs_it(app: App) -> None:
     declare(app, "any")
     app.migrate()
@@ -1221,7 +1248,9 @@ async def test_a_worker_does_not_start_on_a_schema_that_lacks_a_migration(app: A
     point = "." if app.log.place.url.startswith("postgresql") else "_"
     with app.transaction() as connection:
         connection.execute(f"delete from {schema}{point}migrations where name = '0002_subscriptions'")
-    with pytest.raises(errors.NotMigrated, match=r"0002_subscriptions.*ensue migrate"):
+    with pytest.raises(
+        errors.NotMigrated, match=r"^the log in .* lacks the migrations 0002_sub.*: run `ensue migrate`"
+    ):
         async with app.running():
             pass
 

@@ -48,7 +48,7 @@ async def test_both_work_in_one_process_and_end_together(owner: str, server: Own
             return database.execute(sql).fetchall()
 
         with (tmp_path / "log").open("wb") as log:
-            program = subprocess.Popen(
+            program = subprocess.Popen(  # noqa: ASYNC220 it returns at once
                 [sys.executable, "-m", *command], cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT
             )
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import subprocess
 import sys
@@ -136,8 +137,11 @@ print(len(app.migrate()), flush=True)
 def test_one_log_is_one_applications(url: str, schema: str) -> None:
     App("migrating", url, schema=schema).migrate()
     stranger = App("stranger", url, schema=schema)
-    with pytest.raises(WrongDatabase, match="belongs to migrating, not to 'stranger'"):
+    where = re.escape(stranger.log.place.shown)
+    with pytest.raises(WrongDatabase, match=f"^the log in {where} belongs to migrating, not to 'stranger'"):
         stranger.migrate()
+    with pytest.raises(WrongDatabase, match=f"^the log in {where} belongs to migrating"):
+        stranger.run()
     with pytest.raises(WrongDatabase, match="belongs to migrating"):
         record(App("stranger", url, schema=schema, migrate=True), Noted(text="one"))
     assert list(App("migrating", url, schema=schema).read()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import gc
+import re
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterator
@@ -238,9 +239,10 @@ async def test_an_async_connection_to_sqlite_needs_aiosqlite(monkeypatch: pytest
 
 
 def test_a_server_that_does_not_answer_is_told(schema: str) -> None:
-    app = App("own", "postgresql://nobody@127.0.0.1:1/nowhere", schema=schema)
+    app = App("own", "postgresql://nobody:secret@127.0.0.1:1/nowhere", schema=schema)
+    says = r"^PostgreSQL cannot be reached: .*; the log of 'own' is postgresql://nobody:\*\*\*@127\.0\.0\.1:1/nowhere "
     for use in (app.migrate, lambda: list(app.read()), lambda: app.transaction().__enter__()):
-        with pytest.raises(DatabaseUnavailable, match="PostgreSQL cannot be reached"):
+        with pytest.raises(DatabaseUnavailable, match=says):
             use()
 
 
@@ -255,7 +257,9 @@ async def test_a_server_that_does_not_answer_is_told_in_async_code(schema: str) 
 
 def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
     app = App("own", f"sqlite:///{tmp_path}/no/such/folder/log.db")
-    with pytest.raises(DatabaseUnavailable, match="SQLite cannot open"):
+    with pytest.raises(
+        DatabaseUnavailable, match=f"SQLite cannot open .*: there is no folder {tmp_path}/no/such/folder$"
+    ):
         app.migrate()
     (tmp_path / "text.db").write_text("This is not a database. " * 100)
     with pytest.raises(DatabaseUnavailable, match="SQLite cannot open"):
@@ -289,10 +293,14 @@ def test_what_is_no_name_is_refused(name: str) -> None:
 
 async def test_reading_where_no_log_is_says_so(url: str, schema: str) -> None:
     app = App("own", url, schema=f"{schema}_none")
-    with pytest.raises(NotMigrated, match="ensue migrate"):
+    says = f"^there is no log in {re.escape(app.log.place.shown)} yet.*: run `ensue migrate`"
+    with pytest.raises(NotMigrated, match=says):
         list(app.read())
-    with pytest.raises(NotMigrated, match="ensue migrate"):
+    with pytest.raises(NotMigrated, match=says):
         _ = [each async for each in app.read()]
+    with pytest.raises(NotMigrated, match=says):
+        async with app.running():
+            pass
 
 
 # ------------------------------------------------------------------------------------------------------------ reading

@@ -322,7 +322,8 @@ class App(Timing, Between, Projections, Sealing, Forgetting, Collecting):
         `lease` is how many seconds a partition stays with a worker that is not heard of; `grace` how many seconds
         the events in hand may take when it stops. What stops the worker is raised in the block's task. Raises
         `BoundaryCrossed` and `ContractBroken` at once if the declarations are wrong, see `check`; `MasterKeyMissing` if
-        personal events are handled and no master key is here.
+        personal events are handled and no master key is here; `NotMigrated` and `WrongDatabase` for a log that is not
+        as it has to be, or another application's.
         """
         self.check()
         self._check_keys()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ensue.app.declarations import Declarations
+from ensue.app.working import in_loop
 from ensue.errors import DatabaseUnavailable, DeclarationError
 from ensue.handlers.carrying import Carrier, Work
 from ensue.handlers.projections import Projection, create_build, lacking
@@ -48,7 +49,7 @@ def make_missing_here(log: Log, declarations: Declarations) -> None:
         return
     for projection in log.own.run(lacking(log, declarations.projections.values())):
         carrier = carrier_of(log, projection)
-        if not (carrier.asynchronous and _in_loop()):
+        if not (carrier.asynchronous and in_loop()):
             carried(carrier, _making(log, declarations, projection))
 
 
@@ -56,20 +57,12 @@ def carried(carrier: Carrier, make: Callable[[], Work[T]]) -> T:
     """Carry work out here and now, in a new event loop if it has to be awaited; `DeclarationError` if one runs here."""
     if not carrier.asynchronous:
         return carrier.directly(make)
-    if _in_loop():
+    if in_loop():
         raise DeclarationError(
             "its set_up is async, and this is called where an event loop runs: call it in a thread, "
             "await asyncio.to_thread(…)"
         )
     return asyncio.run(carrier.carry(make))
-
-
-def _in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _making(log: Log, declarations: Declarations, projection: Projection) -> Callable[[], Work[None]]:

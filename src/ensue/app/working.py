@@ -45,8 +45,19 @@ async def at_work(worker: Worker) -> AsyncGenerator[None]:
             task.exception()
 
 
+def in_loop() -> bool:
+    """Tell whether an event loop runs here."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def until_told(work: Callable[[], Awaitable[None]]) -> None:
     """Run something in an event loop of its own until SIGTERM or SIGINT, which cancel it."""
+    if in_loop():
+        raise RuntimeError("app.run() has an event loop of its own, and one runs here: async with app.running(): …")
     told = False
 
     async def watched() -> None:

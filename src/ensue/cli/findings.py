@@ -11,7 +11,7 @@ import msgspec
 from ensue.app.judging import CHECKS, Facts, Problem, facts_of, judge
 from ensue.cli.output import count, is_outage, line, span
 from ensue.cli.seal_findings import seal_findings
-from ensue.cli.target import Target, address
+from ensue.cli.target import Target
 from ensue.contracts import check_contracts
 from ensue.errors import ContractBroken, MasterKeyMissing, NotMigrated, UnusableContract
 from ensue.log import Sqlite
@@ -33,7 +33,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 def examine(target: Target) -> Iterator[Finding]:
     """Look at everything, the foundations first; stop where the rest cannot be seen."""
-    operations, where = target.app.operations, address(target.app)
+    operations, where = target.app.operations, target.app.log.place.shown
     try:
         pending = operations.pending_migrations()
     except NotMigrated as error:

@@ -11,7 +11,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import ensue
 from ensue.app import App
@@ -84,22 +84,6 @@ def folder_of(target: Target, folder: Path | None) -> Path:
     if place.exists() and not place.is_dir():
         raise TargetError(f"{place} is no folder: contract files are kept in one")
     return place
-
-
-def address(app: App) -> str:
-    """Return where the application's log is, without the password."""
-    place = app.log.place
-    parts = urlsplit(place.url)
-    where = place.url
-    if parts.password is not None:
-        user, _, host = parts.netloc.rpartition("@")
-        where = urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
-    if "password=" in parts.query:
-        hidden = "&".join(
-            f"{pair.partition('=')[0]}=***" if "password=" in pair else pair for pair in parts.query.split("&")
-        )
-        where = urlunsplit(urlsplit(where)._replace(query=hidden))
-    return where if place.schema == "ensue" else f"{where} ({place.schema})"
 
 
 def _from_pyproject(folder: Path) -> tuple[str, Path]:

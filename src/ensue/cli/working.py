@@ -14,7 +14,7 @@ from ensue.cli.http import beside
 from ensue.cli.logs import LogFormat, set_up
 from ensue.cli.options import DryRunOption, JsonOption, TargetArgument
 from ensue.cli.output import complain, note, print_json, progress, say
-from ensue.cli.target import Target, TargetError, address, find
+from ensue.cli.target import Target, TargetError, find
 from ensue.cli.versions import versions
 from ensue.errors import NotMigrated, NotPrepared
 from ensue.integrations.logs import log_ids
@@ -74,7 +74,7 @@ def run(
             f"{found.spec} declares no subscription, so there is nothing to run: import the modules "
             "that hold the handlers where the App is made, or name the module that imports them"
         )
-    logger.info("%s: the log is %s", app.name, address(app))
+    logger.info("%s: the log is %s", app.name, app.log.place.shown)
     for each in app.subscriptions.values():
         parts = "" if each.partitions == 1 else f", {each.partitions} partitions"
         logger.info(
@@ -169,7 +169,7 @@ def _registered(app: App) -> set[str]:
 
 def _report(target: Target, applied: list[str], new: list[str], vanished: list[str], *, dry_run: bool) -> None:
     would = "would " if dry_run else ""
-    say(f"{target.app.name}: the log is {address(target.app)}")
+    say(f"{target.app.name}: the log is {target.app.log.place.shown}")
     for name in applied:
         say(f"{would}apply migration {name}" if dry_run else f"applied migration {name}")
     for name in new:

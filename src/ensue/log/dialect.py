@@ -67,8 +67,8 @@ class Dialect(Protocol):
         """Return what has to run after every migration: the functions in their present form."""
         ...
 
-    def translate(self, fault: Fault) -> EnsueError | None:
-        """Return ensue's error for a driver's, None if it is not ensue's business."""
+    def translate(self, fault: Fault, where: str) -> EnsueError | None:
+        """Return ensue's error for a driver's, None if it is not ensue's business; `where` is the log, for people."""
         ...
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
-from ensue.log.dialect import Dialect, Fault
+from ensue.log.dialect import Fault
 from ensue.log.observing import observe
 from ensue.log.place import Place
 from ensue.log.statements import Begin, Call, Observe, Rows, Step, Steps, T
@@ -71,7 +71,7 @@ def drive(steps: Steps[T], carrier: SyncCarrier, place: Place) -> T:
                     value = step.function()
                 advance = steps.send
             except Exception as error:  # noqa: BLE001 handed to the operation, which raises it if it has no cure
-                value, advance = _translated(error, carrier.fault, place.dialect), steps.throw
+                value, advance = _translated(error, carrier.fault, place), steps.throw
     except StopIteration as done:
         result: T = done.value
         return result
@@ -96,15 +96,15 @@ async def drive_async(steps: Steps[T], carrier: AsyncCarrier, place: Place) -> T
                     value = await asyncio.to_thread(step.function)
                 advance = steps.send
             except Exception as error:  # noqa: BLE001 handed to the operation, which raises it if it has no cure
-                value, advance = _translated(error, carrier.fault, place.dialect), steps.throw
+                value, advance = _translated(error, carrier.fault, place), steps.throw
     except StopIteration as done:
         result: T = done.value
         return result
 
 
-def _translated(error: Exception, fault: Callable[[Exception], Fault | None], dialect: Dialect) -> Exception:
+def _translated(error: Exception, fault: Callable[[Exception], Fault | None], place: Place) -> Exception:
     found = fault(error)
-    ours = dialect.translate(found) if found else None
+    ours = place.dialect.translate(found, place.shown) if found else None
     if ours is None:
         return error
     ours.__cause__ = error

@@ -26,7 +26,7 @@ from ensue.events import (
 from ensue.events.personal import declared, is_personal
 from ensue.keys import MasterKeys, Vault
 from ensue.log.dialect import AggregateRule
-from ensue.log.migrating import migrate, pending
+from ensue.log.migrating import confirm_ready, migrate, pending
 from ensue.log.muting import refuse_if_muted
 from ensue.log.own import Own
 from ensue.log.personal import PersonalData
@@ -264,6 +264,10 @@ class Log:
     def pending(self) -> Steps[list[str]]:
         """Return the migrations that have not been applied."""
         return pending(self.place)
+
+    def confirm_ready(self) -> Steps[None]:
+        """Raise `NotMigrated` if migrations are pending, and `WrongDatabase` if the log is another application's."""
+        return confirm_ready(self.place)
 
     def migrate(self) -> Steps[list[str]]:
         """Apply the pending migrations in the connection's open transaction."""

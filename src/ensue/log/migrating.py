@@ -16,7 +16,7 @@ def pending(place: Place) -> Steps[list[str]]:
     applied = {name for (name,) in (yield Call(place.dialect.sql["applied_migrations"]))}
     if newer := applied.difference(wanted):
         raise NotMigrated(
-            f"the log in {place.schema!r} was migrated by a newer release of ensue ({', '.join(sorted(newer))}): "
+            f"the log in {place.shown} was migrated by a newer release of ensue ({', '.join(sorted(newer))}): "
             "upgrade ensue here"
         )
     return [name for name in wanted if name not in applied]
@@ -40,14 +40,29 @@ def migrate(place: Place) -> Steps[list[str]]:
     owners = yield from _owners(place)
     if not owners:
         yield Call(dialect.sql["insert_log"], (place.app,))
-    elif owners != [place.app]:
-        raise WrongDatabase(
-            f"the log in {place.schema!r} belongs to {', '.join(owners)}, not to {place.app!r}: "
-            f"one log, one application; give {place.app!r} a log of its own with App(…, schema='…')"
-        )
+    else:
+        _check_owner(place, owners)
     for query in dialect.finish():
         yield Call(query)
     return missing
+
+
+def confirm_ready(place: Place) -> Steps[None]:
+    """Raise `NotMigrated` if anything is pending, and `WrongDatabase` if the log is another application's."""
+    if missing := (yield from pending(place)):
+        what = f"there is no log in {place.shown} yet"
+        if len(missing) < len(place.dialect.sql.scripts("migrations")):
+            what = f"the log in {place.shown} lacks the migrations {', '.join(missing)}"
+        raise NotMigrated(f"{what}: run `ensue migrate`")
+    _check_owner(place, (yield from _owners(place)))
+
+
+def _check_owner(place: Place, owners: list[str]) -> None:
+    if owners != [place.app]:
+        raise WrongDatabase(
+            f"the log in {place.shown} belongs to {', '.join(owners)}, not to {place.app!r}: "
+            f"one log, one application; give {place.app!r} a log of its own with App(…, schema='…')"
+        )
 
 
 def _owners(place: Place) -> Steps[list[str]]:

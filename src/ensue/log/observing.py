@@ -24,7 +24,7 @@ def observe(call: Call, place: Place) -> Rows:
     try:
         return _read(call, place)
     except sqlite3.Error as error:
-        raise (place.dialect.translate(Fault(None, str(error))) or error) from error
+        raise (place.dialect.translate(Fault(None, str(error)), place.shown) or error) from error
 
 
 def _read(call: Call, place: Place) -> Rows:

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -44,7 +45,9 @@ def open_sqlite(place: Place) -> sqlite3.Connection:
     except sqlite3.Error as error:
         if connection is not None:
             connection.close()
-        raise DatabaseUnavailable(f"SQLite cannot open {place.database!r}: {error}") from error
+        folder = Path(place.database).parent
+        why = str(error) if place.in_memory or folder.is_dir() else f"there is no folder {folder}"
+        raise DatabaseUnavailable(f"SQLite cannot open {place.database!r}: {why}") from error
     return connection
 
 
@@ -85,6 +88,11 @@ def _options(driver: ModuleType, place: Place) -> dict[str, Any]:
     return {**left, "autocommit": True, "application_name": f"ensue {place.app}"}
 
 
+def _unreached(place: Place, error: Exception) -> str:
+    said = " ".join(str(error).split())  # libpq's are of several lines
+    return f"PostgreSQL cannot be reached: {said}; the log of {place.app!r} is {place.shown}"
+
+
 def open_postgres(place: Place) -> psycopg.Connection[Any]:
     """Open a connection in autocommit mode."""
     driver = _psycopg()
@@ -93,7 +101,7 @@ def open_postgres(place: Place) -> psycopg.Connection[Any]:
     try:
         connection = PipeliningConnection.connect(place.conninfo, **_options(driver, place))
     except driver.OperationalError as error:
-        raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {str(error).strip()}") from error
+        raise DatabaseUnavailable(_unreached(place, error)) from error
     return connection
 
 
@@ -105,7 +113,7 @@ async def open_postgres_async(place: Place) -> psycopg.AsyncConnection[Any]:
             place.conninfo, **_options(driver, place)
         )
     except driver.OperationalError as error:
-        raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {str(error).strip()}") from error
+        raise DatabaseUnavailable(_unreached(place, error)) from error
     return connection
 
 

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ensue.errors import DeclarationError, WrongDatabase
 from ensue.log.dialect import Dialect
@@ -79,6 +79,21 @@ class Place:
     def conninfo(self) -> str:
         """The URL as PostgreSQL's own library takes it."""
         return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", self.url)
+
+    @property
+    def shown(self) -> str:
+        """Where the log is, for people: without the password, with the schema if it is not the usual one."""
+        parts = urlsplit(self.url)
+        where = self.url
+        if parts.password is not None:
+            user, _, host = parts.netloc.rpartition("@")
+            where = urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
+        if "password=" in parts.query:
+            hidden = "&".join(
+                f"{pair.partition('=')[0]}=***" if "password=" in pair else pair for pair in parts.query.split("&")
+            )
+            where = urlunsplit(urlsplit(where)._replace(query=hidden))
+        return where if self.schema == "ensue" else f"{where} ({self.schema})"
 
     def confirm(self, database: str | None) -> None:
         """Raise `WrongDatabase` unless a connection to this database, where that is known, leads to the log."""

@@ -205,7 +205,7 @@ class SqliteStation:
             result: T = self._log.run(_counted(steps, self), self._connection)
         except sqlite3.OperationalError as error:
             self._drop()
-            raise DatabaseUnavailable(f"SQLite: {error}") from error
+            raise DatabaseUnavailable(f"SQLite, {self._log.place.database}: {error}") from error
         return result
 
     @asynccontextmanager

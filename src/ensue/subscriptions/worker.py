@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from ensue.errors import DatabaseUnavailable, NotMigrated
+from ensue.errors import DatabaseUnavailable
 from ensue.log import Log, Steps
 from ensue.subscriptions import marking
 from ensue.subscriptions.chores import Chore
@@ -138,10 +138,7 @@ class Worker:
     # --- the beginning
 
     async def _start(self) -> None:
-        if missing := await self._state.do(self._log.pending()):
-            raise NotMigrated(
-                f"the log in {self._log.place.schema!r} lacks the migrations {', '.join(missing)}: run `ensue migrate`"
-            )
+        await self._state.do(self._log.confirm_ready())
         if self._prepare is not None:
             await self._prepare()
         self.vanished = await self._state.do(self._log.transaction(self._register()))
@@ -225,11 +222,20 @@ class Worker:
         if self._expiry is not None:
             self._expiry.cancel()
         self.leased_until = asked + self._lease
-        left = self.leased_until - time.monotonic()
-        self._expiry = asyncio.get_running_loop().call_later(max(0.0, left), self._expire)
+        loop = asyncio.get_running_loop()
+        due = loop.time() + max(0.0, self.leased_until - time.monotonic())
+        self._expiry = loop.call_at(due, self._expire, due)
 
-    def _expire(self) -> None:
-        logger.warning("no lease could be renewed for %g s: nothing more is begun until that succeeds", self._lease)
+    def _expire(self, due: float) -> None:
+        late = asyncio.get_running_loop().time() - due
+        logger.warning(
+            "no lease could be renewed for %.3g s: nothing more is begun until that succeeds%s",
+            self._lease + late,
+            f"; the event loop of this process stood still for {late:.1f} s or longer: an async handler, or other code "
+            "in the loop, blocks it; a sync handler (def) runs in a thread"
+            if late > self._lease / 10
+            else "",
+        )
         self._crew.pause(lambda _: True)
 
     async def _renew_loop(self) -> None:

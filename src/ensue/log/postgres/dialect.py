@@ -115,9 +115,9 @@ class Postgres:
         """Create or replace the functions."""
         return [query for script in self.sql.scripts("functions").values() for query in script]
 
-    def translate(self, fault: Fault) -> EnsueError | None:
+    def translate(self, fault: Fault, where: str) -> EnsueError | None:
         """Map SQLSTATEs: our own, those of a missing schema, those of a lost connection."""
-        return self._of_recording(fault) or self._of_the_connection(fault)
+        return self._of_recording(fault) or self._of_the_connection(fault, where)
 
     def _of_recording(self, fault: Fault) -> EnsueError | None:
         match fault.code:
@@ -139,7 +139,7 @@ class Postgres:
             case _:
                 return None
 
-    def _of_the_connection(self, fault: Fault) -> EnsueError | None:
+    def _of_the_connection(self, fault: Fault, where: str) -> EnsueError | None:
         match fault.code:
             case "25P02":
                 return UnusableConnection(
@@ -154,8 +154,8 @@ class Postgres:
                 )
             case code if code in _MISSING and (self.schema in fault.message):
                 return NotMigrated(
-                    f"schema {self.schema!r} of this database holds no log, or one of an older release "
-                    f"({fault.message}): run `ensue migrate`, or check that this is the right database"
+                    f"there is no log in {where} yet, or one of an older release ({fault.message}): "
+                    "run `ensue migrate`, or correct the URL or the schema of the App"
                 )
             case code if code is not None and _LOST.fullmatch(code):
                 return DatabaseUnavailable(f"PostgreSQL broke off the connection: {fault.message}")

@@ -114,17 +114,20 @@ class Sqlite:
         """Nothing: there are no functions."""
         return []
 
-    def translate(self, fault: Fault) -> EnsueError | None:
+    def translate(self, fault: Fault, where: str) -> EnsueError | None:
         """Map the messages of SQLite that concern the log."""
         if f"no such table: {self.schema}_" in fault.message or f"no such table: main.{self.schema}_" in fault.message:
             return NotMigrated(
-                f"this SQLite file holds no log with the prefix {self.schema}_, or one of an older release "
-                f"({fault.message}): run `ensue migrate`, or check that this is the right file"
+                f"there is no log in {where} yet, or one of an older release ({fault.message}): "
+                "run `ensue migrate`, or, if it is elsewhere, go to its folder or correct the URL of the App"
             )
         if "UNIQUE constraint failed" in fault.message and f"{self.schema}_events.id" in fault.message:
             return RecordingError("an event with this id has been recorded before; nothing was written")
         if "Could not decode to UTF-8" in fault.message:
             return NotUtf8(f"{fault.message}: the file was written to by something else, or is damaged")
         if "readonly database" in fault.message:
-            return UnusableConnection(f"{fault.message}: recording needs a connection that may write")
+            return UnusableConnection(
+                f"{fault.message}: a connection that may not write, or no right to write to the file or its folder; "
+                f"the log is {where}"
+            )
         return None
