@@ -127,7 +127,7 @@ class Sqlite:
             return NotUtf8(f"{fault.message}: the file was written to by something else, or is damaged")
         if "readonly database" in fault.message:
             return UnusableConnection(
-                f"{fault.message}: a connection that may not write, or no right to write to the file or its folder; "
-                f"the log is {where}"
+                f"{fault.message}: the log in {where} needs a connection that may write, and the right to write "
+                "to the file and its folder"
             )
         return None
