@@ -300,7 +300,7 @@ for named, found in (
     ("store.events:app", []),
     (None, ["ENSUE_APP = None: name the application as module:name"]),
     ("store.events:none", ["there is no App none in store.events"]),
-    ("nowhere:app", ["No module named 'nowhere'"]),
+    ("nowhere:app", ["ENSUE_APP = 'nowhere:app' cannot be imported: No module named 'nowhere'"]),
     ("elsewhere:app", ["the log of elsewhere is in none of DATABASES"]),
 ):
     with override_settings(ENSUE_APP=named):

@@ -21,7 +21,7 @@ def check_app(**_: Any) -> list[CheckMessage]:
     try:
         app = the_app()
         app.check()
-    except (ImproperlyConfigured, ImportError, EnsueError) as error:
+    except (ImproperlyConfigured, EnsueError) as error:
         return [Error(str(error), id="ensue.E001")]
     if not any(_leads_to(alias, app) for alias in connections):
         return [

@@ -19,13 +19,16 @@ NAMED = "ENSUE_APP"
 def the_app() -> App:
     """Return the application that the setting `ENSUE_APP` names, as module:name.
 
-    Raises `ImproperlyConfigured` if there is none.
+    Raises `ImproperlyConfigured` if there is none, or its module cannot be imported.
     """
     named: object = getattr(settings, NAMED, None)
     module, _, name = named.partition(":") if isinstance(named, str) else ("", "", "")
     if not module or not name:
         raise ImproperlyConfigured(f'{NAMED} = {named!r}: name the application as module:name, "shop.events:app"')
-    found: object = getattr(import_module(module), name, None)
+    try:
+        found: object = getattr(import_module(module), name, None)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"{NAMED} = {named!r} cannot be imported: {error}") from error
     if not isinstance(found, App):
         raise ImproperlyConfigured(f"{NAMED} = {named!r}: there is no App {name} in {module}")
     return found
