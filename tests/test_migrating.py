@@ -151,6 +151,16 @@ def test_one_log_is_one_applications(url: str, schema: str) -> None:
     assert list(App("migrating", url, schema=schema).read()) == []
 
 
+def test_a_server_that_is_too_old_is_told(postgres_url: str, schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App("migrating", postgres_url, schema=schema)
+    monkeypatch.setattr("ensue.log.migrating.OLDEST_POSTGRES", 99)
+    where = re.escape(app.log.place.shown)
+    with pytest.raises(NotMigrated, match=rf"^PostgreSQL 1\d\..* is too old for the log in {where}: ensue needs 99 or"):
+        app.migrate()
+    monkeypatch.undo()
+    assert app.migrate() == MIGRATIONS
+
+
 @pytest.mark.parametrize("name", ["log", "record", "events", "data", "position", "e", "x", "type", "a" * 40, "_", "t1"])
 def test_a_log_may_have_any_simple_name(url: str, name: str) -> None:
     """Also one that the SQL of the log uses for something else."""

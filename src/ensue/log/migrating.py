@@ -7,6 +7,8 @@ from ensue.log.place import Place
 from ensue.log.postgres import Postgres
 from ensue.log.statements import Call, Query, Steps
 
+OLDEST_POSTGRES = 13
+
 
 def pending(place: Place) -> Steps[list[str]]:
     """Return the names of the migrations that have not been applied; raise `NotMigrated` if the database is newer."""
@@ -27,6 +29,8 @@ def migrate(place: Place) -> Steps[list[str]]:
     dialect = place.dialect
     if not (yield from pending(place)) and (yield from _owners(place)) == [place.app]:
         return []
+    if isinstance(dialect, Postgres):
+        yield from _check_release(place)
     for query in dialect.prepare():
         yield Call(query)
     missing = yield from pending(place)  # another process may have done it while we waited
@@ -55,6 +59,16 @@ def confirm_ready(place: Place) -> Steps[None]:
             what = f"the log in {place.shown} lacks the migrations {', '.join(missing)}"
         raise NotMigrated(f"{what}: run `ensue migrate`")
     _check_owner(place, (yield from _owners(place)))
+
+
+def _check_release(place: Place) -> Steps[None]:
+    settings = "current_setting('server_version_num')::int, current_setting('server_version')"
+    ((number, version),) = yield Call(Query(f"select {settings}"))
+    if number < OLDEST_POSTGRES * 10_000:
+        raise NotMigrated(
+            f"PostgreSQL {version} is too old for the log in {place.shown}: ensue needs {OLDEST_POSTGRES} or newer; "
+            "nothing was made"
+        )
 
 
 def _check_owner(place: Place, owners: list[str]) -> None:
