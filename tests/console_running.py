@@ -66,7 +66,9 @@ def working(shop: Bookshop) -> Generator[None]:
 def serving(console: Any) -> Generator[str]:
     """Serve an ASGI application in a thread; yield its address."""
     port = free_port()
-    config = uvicorn.Config(console, port=port, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        console, port=port, log_level="error", lifespan="off", proxy_headers=False, timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -46,11 +46,14 @@ Recognise = Callable[[HTTPConnection], "Visitor | Awaitable[Visitor | None] | No
 def loopback(connection: HTTPConnection) -> Visitor | None:
     """Let in whoever sits at this machine, with every right; nobody else, and no one who comes through a proxy."""
     headers = connection.headers
-    if "forwarded" in headers or "x-forwarded-for" in headers or connection.client is None:
+    if connection.client is None or any(name in _PROXIES or name.startswith("x-forwarded-") for name in headers):
         return None
     if not _is_loopback(connection.client.host) or not _is_loopback(host_of(headers.get("host", ""))):
         return None
     return Visitor(name="local", role="administer")
+
+
+_PROXIES = ("forwarded", "via", "x-real-ip")
 
 
 def host_of(authority: str) -> str:

@@ -110,7 +110,7 @@ def repartition(given: Repartition, visit: Visit) -> Outcome:
 class Which(Given, frozen=True, kw_only=True):
     """Which dead letters are meant; all conditions must hold."""
 
-    letters: list[Letter] = []
+    letters: Annotated[list[Letter], msgspec.Meta(max_length=1000)] = []
     """Just these; then what else is said must hold for them too."""
     subscription: Text | None = None
     type: Text | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -17,8 +17,8 @@ from ensue.console import guarding, live, rendering, signing
 from ensue.console.access import Recognise, Role, Tokens, loopback
 from ensue.console.actions import ACTIONS, carry_out, from_form
 from ensue.console.api import Api
-from ensue.console.entrance import Entrance, body_of, inside, root_of
-from ensue.console.guarding import CSRF_COOKIE, Guarded, check_form, check_origin, csrf_of
+from ensue.console.entrance import Entrance, fields_of, inside, refused, root_of
+from ensue.console.guarding import CSRF_COOKIE, Guarded, check_form, check_origin, csrf_of, is_secure
 from ensue.console.troubles import status_of, told
 from ensue.console.views import VIEWS
 from ensue.console.visits import Answer, Document, Page, Redirect, Visit
@@ -74,7 +74,7 @@ class Console:
                 visit.need(role)
                 answer = await run_in_threadpool(view, visit)
             except Exception as error:  # noqa: BLE001 what nobody can mend is raised again
-                answer = self._trouble(error)
+                answer = self._trouble(visit, error)
             return await run_in_threadpool(self._answer, visit, answer)
 
         return endpoint
@@ -95,19 +95,15 @@ class Console:
             done = await run_in_threadpool(carry_out, action, given, self.entrance.visit(request, visitor, form))
             answer: Answer = Redirect(f"/jobs/{done.job}" if done.job is not None else back, done.told)
         except ConsoleRefused as error:
-            answer = self._trouble(error)
+            answer = self._trouble(visit, error)
         except Exception as error:  # noqa: BLE001 what nobody can mend is raised again
             status_of(error)
-            answer = Redirect(back, told(error), wrong=True)
+            answer = Redirect(back, told(error, payloads=visitor.payloads), wrong=True)
         return await run_in_threadpool(self._answer, visit, answer)
 
     async def _form(self, request: Request) -> dict[str, str]:
         check_origin(request)
-        body = await body_of(request)
-        try:
-            pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000)
-        except ValueError as error:
-            raise ConsoleRefused("a form may have a thousand fields") from error
+        pairs = await fields_of(request)
         form = dict(pairs)
         check_form(request, form)
         form.pop(guarding.CSRF_FIELD)
@@ -115,16 +111,21 @@ class Console:
             form["letters"] = "\n".join(value for name, value in pairs if name == "letters")
         return form
 
-    def _trouble(self, error: Exception) -> Page:
-        return Page("trouble.html", {"told": told(error), "title": "That did not work"}, status=status_of(error))
+    def _trouble(self, visit: Visit, error: Exception) -> Page:
+        status = status_of(error)
+        if isinstance(error, ConsoleRefused):
+            refused(visit.request, visit.visitor, error)
+        words = told(error, payloads=visit.visitor.payloads)
+        return Page("trouble.html", {"told": words, "title": "That did not work"}, status=status)
 
     def _refuse(self, request: Request) -> Response:
         root = root_of(request)
         if isinstance(self.entrance.access, Tokens):
-            path = request.url.path.removeprefix(root) or "/"
+            path, query = request.url.path.removeprefix(root) or "/", request.url.query
             if request.headers.get("hx-request") == "true":
                 return Response(status_code=401, headers={"HX-Redirect": f"{root}/sign-in"})
-            return RedirectResponse(f"{root}/sign-in?next={quote(path, safe='')}", status_code=303)
+            after = quote(f"{path}?{query}" if query and request.method == "GET" else path, safe="")
+            return RedirectResponse(f"{root}/sign-in?next={after}", status_code=303)
         return HTMLResponse(rendering.environment().get_template("refused.html").render(root=root), status_code=403)
 
     def _answer(self, visit: Visit, answer: Answer) -> Response:
@@ -147,19 +148,19 @@ class Console:
         return response
 
     def _cookie(self, visit: Visit, response: Response, name: str, value: str) -> None:
-        secure = visit.request.url.scheme == "https"
-        response.set_cookie(name, value, path=visit.root or "/", secure=secure, httponly=True, samesite="strict")
+        secure, path = is_secure(visit.request), visit.root or "/"
+        response.set_cookie(name, value, path=path, secure=secure, httponly=True, samesite="strict")
 
     async def _static(self, request: Request) -> Response:
         name = request.path_params["name"]
-        found = rendering.static(name)
+        found = rendering.assets().get(name)
         if found is None:
             return Response("there is no such file", status_code=404, media_type="text/plain")
         media = _TYPES.get(name.rpartition(".")[2], "application/octet-stream")
         return Response(found, media_type=media, headers={"Cache-Control": "public, max-age=86400"})
 
 
-_POSTED = ("/dead/{position:int}/edit",)
+_POSTED = ("/dead/{position}/edit",)
 
 
 def _nothing(visit: Visit) -> Answer:

@@ -57,8 +57,24 @@ def check_origin(request: Request) -> None:
     origin = request.headers.get("origin")
     if site not in ("none", "same-origin"):
         raise ConsoleRefused("this request comes from another site's page")
-    if origin is not None and (urlsplit(origin).netloc or "null") != request.headers.get("host"):
+    if origin is not None and _place_of(origin) != request.headers.get("host", ""):
         raise ConsoleRefused(f"this request comes from a page of {origin}, not of this console")
+
+
+def _place_of(origin: str) -> str | None:
+    """Return the host and port of an origin; None for one that cannot be read, or has none."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
+
+
+def is_secure(request: Request) -> bool:
+    """Tell whether the browser speaks TLS, to this process or to a proxy in front of it.
+
+    Who says so without it being so gets cookies that are sent over TLS only, and nothing else.
+    """
+    return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", "").partition(",")[0].strip())
 
 
 def csrf_of(request: Request) -> tuple[str, bool]:

@@ -35,6 +35,10 @@ class Job:
     told: str = ""
     """What it has come to, or why it failed."""
 
+    def told_to(self, *, payloads: bool) -> str:
+        """Return what somebody may be told: without `payloads` of a failure only the class of the error."""
+        return self.told if payloads or self.state != "failed" else self.told.partition(":")[0]
+
 
 class Jobs:
     """The long actions of this console. They end with its process: what is broken off can be begun again."""

@@ -8,17 +8,19 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from ensue.console import rendering
-from ensue.console.entrance import Entrance
+from ensue.console.entrance import Entrance, refused
 from ensue.console.troubles import status_of, told
 from ensue.console.views import events, overview
-from ensue.console.visits import Visit
+from ensue.console.visits import Visit, is_number
 from ensue.errors import ConsoleRefused
+from ensue.log import Selection
 
 _TAIL = 0.5
 """Seconds between two looks for new events; ten times that while there are none."""
@@ -44,7 +46,7 @@ def routes(console: Entrance) -> list[Route]:
         return endpoint
 
     async def tail(request: Request) -> Response:
-        return await _stream(console, request, watchers, lambda visit: _tail(visit, console.closing))
+        return await _stream(console, request, watchers, lambda visit: _begin_tail(visit, console.closing))
 
     return [
         Route("/live/overview", part("overview_top", "overview_rest")),
@@ -61,7 +63,7 @@ class _Watchers:
 
 
 async def _stream(
-    console: Entrance, request: Request, watchers: _Watchers, parts: Callable[[Visit], AsyncIterator[str]]
+    console: Entrance, request: Request, watchers: _Watchers, begin: Callable[[Visit], AsyncIterator[str]]
 ) -> Response:
     visitor = await console.visitor(request)
     if visitor is None:
@@ -69,12 +71,19 @@ async def _stream(
     if watchers.number >= _WATCHERS:
         return Response("too many listen already", status_code=503, headers={"Retry-After": "30"})
     visit = console.visit(request, visitor)
+    try:
+        parts = await run_in_threadpool(begin, visit)
+    except Exception as error:  # noqa: BLE001 what nobody can mend is raised again
+        status = status_of(error)
+        if isinstance(error, ConsoleRefused):
+            refused(request, visitor, error)
+        return Response(told(error, payloads=visitor.payloads), status_code=status, media_type="text/plain")
 
     async def messages() -> AsyncIterator[str]:
         watchers.number += 1
         until = time.monotonic() + _LASTS
         try:
-            async for text in parts(visit):
+            async for text in parts:
                 yield text
                 if time.monotonic() > until:
                     break
@@ -104,7 +113,11 @@ async def _parts(visit: Visit, templates: Sequence[str], closing: asyncio.Event)
             beat = await run_in_threadpool(visit.pulse.beat)
         except Exception as error:  # noqa: BLE001 the database may come back
             status_of(error)
-            outage = rendering.environment().get_template("outage.html").render(told=told(error))
+            outage = (
+                rendering.environment()
+                .get_template("outage.html")
+                .render(told=told(error, payloads=visit.visitor.payloads))
+            )
             yield _message(templates[0], outage)
             await _rest(_OUTAGE, closing)
             continue
@@ -115,12 +128,18 @@ async def _parts(visit: Visit, templates: Sequence[str], closing: asyncio.Event)
         await _rest(visit.pulse.rest, closing)
 
 
-async def _tail(visit: Visit, closing: asyncio.Event) -> AsyncIterator[str]:
-    """Yield new events that match, as rows with the latest on top."""
-    wanted, wrong = await run_in_threadpool(events.selection, visit)
+def _begin_tail(visit: Visit, closing: asyncio.Event) -> AsyncIterator[str]:
+    """Begin behind what a browser has seen. Raises what is wrong with what is asked for."""
+    wanted, wrong = events.selection(visit)
     if wrong:
-        raise ConsoleRefused(wrong)
-    after = visit.number("after")
+        raise msgspec.ValidationError(wrong)
+    seen = visit.request.headers.get("last-event-id", "")
+    after = int(seen) if is_number(seen) else visit.number("after")
+    return _tail(visit, wanted, after, closing)
+
+
+async def _tail(visit: Visit, wanted: Selection, after: int | None, closing: asyncio.Event) -> AsyncIterator[str]:
+    """Yield new events that match, as rows with the latest on top, until the database does not answer."""
     pause, quiet = _TAIL, 0.0
     while not closing.is_set():
         try:
@@ -133,11 +152,11 @@ async def _tail(visit: Visit, closing: asyncio.Event) -> AsyncIterator[str]:
                 rows, after = found.events, horizon
         except Exception as error:  # noqa: BLE001 the database may come back
             status_of(error)
-            await _rest(_OUTAGE, closing)
-            continue
+            return  # the browser says so, and comes again
         if rows:
             pause, quiet = _TAIL, 0.0
-            yield _message("rows", await run_in_threadpool(rendering.page, visit, "event_rows.html", {"rows": rows}))
+            page = await run_in_threadpool(rendering.page, visit, "event_rows.html", {"rows": rows})
+            yield f"id: {after}\n{_message('rows', page)}"
         else:
             pause, quiet = min(_TAIL * 4, pause * 1.25), quiet + pause
             if quiet > _QUIET:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 from urllib.parse import quote
 
@@ -78,16 +79,17 @@ def asset(visit: Visit, name: str) -> str:
 
 
 @cache
-def static(name: str) -> bytes | None:
-    """Return a file that pages need; None if there is none of this name."""
-    if name == "drawings.css":
-        return stylesheet().encode()
-    place = files("ensue.console").joinpath("static")
-    for part in name.split("/"):
-        if not part.replace(".", "").replace("-", "").isalnum():
-            return None
-        place = place.joinpath(part)
-    return place.read_bytes() if place.is_file() else None
+def assets() -> Mapping[str, bytes]:
+    """Return the files that pages need, by name. No other name is looked for, nor kept."""
+    return {"drawings.css": stylesheet().encode(), **dict(_files(files("ensue.console").joinpath("static"), ""))}
+
+
+def _files(folder: Traversable, above: str) -> Iterator[tuple[str, bytes]]:
+    for each in folder.iterdir():
+        if each.is_dir():
+            yield from _files(each, f"{above}{each.name}/")
+        else:
+            yield f"{above}{each.name}", each.read_bytes()
 
 
 # --- what is said once, on the page that comes next

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl
-
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from ensue.console import rendering
 from ensue.console.access import COOKIE, Tokens
-from ensue.console.entrance import Entrance, body_of, inside, root_of
-from ensue.console.guarding import CSRF_COOKIE, check_form, check_origin, csrf_of
+from ensue.console.entrance import Entrance, fields_of, inside, refused, root_of
+from ensue.console.guarding import CSRF_COOKIE, check_form, check_origin, csrf_of, is_secure
 from ensue.errors import ConsoleRefused
 
 
@@ -31,7 +29,7 @@ def routes(console: Entrance) -> list[Route]:
         )
         if new:
             response.set_cookie(
-                CSRF_COOKIE, csrf, path=root or "/", httponly=True, samesite="strict", secure=_secure(request)
+                CSRF_COOKIE, csrf, path=root or "/", httponly=True, samesite="strict", secure=is_secure(request)
             )
         return response
 
@@ -39,14 +37,15 @@ def routes(console: Entrance) -> list[Route]:
         if request.method == "GET":
             return form(request)
         try:
-            body = await body_of(request)
-            given = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
             check_origin(request)
+            given = dict(await fields_of(request))
             check_form(request, given)
         except ConsoleRefused as error:
+            refused(request, None, error)
             return form(request, str(error), 403)
         secret = given.get("token", "").strip()
         if tokens.holder(secret) is None:
+            refused(request, None, "nobody has this token")
             return form(request, "Nobody has this token.", 401)
         root = root_of(request)
         response = RedirectResponse(root + inside(given.get("next", "/")), status_code=303)
@@ -56,7 +55,7 @@ def routes(console: Entrance) -> list[Route]:
             path=root or "/",
             httponly=True,
             samesite="strict",
-            secure=_secure(request),
+            secure=is_secure(request),
         )
         return response
 
@@ -74,7 +73,3 @@ def routes(console: Entrance) -> list[Route]:
         Route("/sign-in", sign_in, methods=["GET", "POST"]),
         Route("/sign-out", sign_out, methods=["POST"]),
     ]
-
-
-def _secure(request: Request) -> bool:
-    return request.url.scheme == "https"

@@ -9,6 +9,7 @@ from ensue.errors import (
     ConsoleRefused,
     EnsueError,
     NotMigrated,
+    UndecodableEvent,
     UnknownName,
 )
 from ensue.log import passes
@@ -33,6 +34,8 @@ def status_of(error: Exception) -> int:
             raise error
 
 
-def told(error: Exception) -> str:
-    """Return what people are told about an error."""
+def told(error: Exception, *, payloads: bool) -> str:
+    """Return what people are told about an error; without `payloads` not why an event cannot be read."""
+    if isinstance(error, UndecodableEvent) and not payloads:
+        return f"an event of {error.type!r} cannot be read; why is hidden, as what events hold"
     return str(error) if isinstance(error, EnsueError | msgspec.MsgspecError) else f"the database says: {error}".strip()

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from ensue.app import App
 from ensue.console.access import Role, Visitor
-from ensue.errors import ConsoleRefused
+from ensue.errors import ConsoleRefused, UnknownName
 
 if TYPE_CHECKING:
     from ensue.console.jobs import Jobs
@@ -59,6 +59,8 @@ class Visit:
     csrf: str = ""
     form: Mapping[str, str] = field(default_factory=dict[str, str])
     also: tuple[App, ...] = ()
+    signs_out: bool = False
+    """The visitor came in by a token, and can go."""
 
     @property
     def root(self) -> str:
@@ -80,6 +82,13 @@ class Visit:
         """Return a part of the path."""
         return str(self.request.path_params[name]).replace("\0", "\ufffd")
 
+    def numbered(self, name: str) -> int:
+        """Return a part of the path as a number that fits a position; raise `UnknownName` if it is none."""
+        text = self.part(name)
+        if not is_number(text):
+            raise UnknownName(f"{text[:40]!r} is no number that there could be")
+        return int(text)
+
     def asked(self, name: str) -> str:
         """Return a parameter of the query, without spaces around it; empty if there is none."""
         return self.request.query_params.get(name, "").replace("\0", "\ufffd").strip()
@@ -87,7 +96,7 @@ class Visit:
     def number(self, name: str) -> int | None:
         """Return a parameter as a number that fits a position; None if it is none."""
         text = self.asked(name)
-        return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+        return int(text) if is_number(text) else None
 
     def query(self, **changed: object) -> str:
         """Return the query with parameters changed, or left out if they are None or empty."""
@@ -104,3 +113,8 @@ class Visit:
         """Raise `ConsoleRefused` unless the visitor may see payloads."""
         if not self.visitor.payloads:
             raise ConsoleRefused(f"{self.visitor.name} may not see what events hold, nor search in it or change it")
+
+
+def is_number(text: str) -> bool:
+    """Tell whether a text is a number that fits a position."""
+    return text.isascii() and text.isdecimal() and len(text) < 19

@@ -302,11 +302,16 @@ def veiled_trace(trace: Trace, *, payloads: bool) -> Trace:
 
 
 def veiled_seen(seen: Seen, *, payloads: bool) -> Seen:
-    """Return how a subscription is without what its last error says."""
-    if payloads or seen.last_error is None:
+    """Return how a subscription is without what its last error says, nor why it waits."""
+    if payloads:
         return seen
-    error = msgspec.structs.replace(seen.last_error, reason=without_reason(seen.last_error.reason))
-    return msgspec.structs.replace(seen, last_error=error)
+    error, standing = seen.last_error, seen.standing
+    if error is not None:
+        error = msgspec.structs.replace(error, reason=without_reason(error.reason))
+    if standing is not None and (held := standing.held) is not None:
+        held = msgspec.structs.replace(held, reason=without_reason(held.reason))
+        standing = msgspec.structs.replace(standing, held=held)
+    return msgspec.structs.replace(seen, last_error=error, standing=standing)
 
 
 def veiled_state(state: State, *, payloads: bool) -> State:

@@ -226,18 +226,15 @@ def audit(asked: answers.Entries, visit: Visit) -> list[answers.Entry]:
 
 def jobs(asked: Asked, visit: Visit) -> list[answers.JobSeen]:
     """Return the long actions of this console, the latest first."""
-    return [_job(each) for each in visit.jobs.all()]
+    return [_job(each, visit) for each in visit.jobs.all()]
 
 
 def job(asked: Asked, visit: Visit) -> answers.JobSeen:
     """Return a long action, and how far it is."""
-    number = visit.part("number")
-    if not (number.isascii() and number.isdecimal() and len(number) < 10):
-        raise UnknownName(f"there is no job {number!r}")
-    return _job(visit.jobs.get(int(number)))
+    return _job(visit.jobs.get(visit.numbered("number")), visit)
 
 
-def _job(each: Job) -> answers.JobSeen:
+def _job(each: Job, visit: Visit) -> answers.JobSeen:
     return answers.JobSeen(
         number=each.number,
         what=each.what,
@@ -245,7 +242,7 @@ def _job(each: Job) -> answers.JobSeen:
         state=each.state,
         done=each.done,
         total=each.total,
-        told=each.told,
+        told=each.told_to(payloads=visit.visitor.payloads),
         began=each.began,
         ended=each.ended,
     )

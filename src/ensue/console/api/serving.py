@@ -15,7 +15,7 @@ from ensue.console.actions import ACTIONS, Action, carry_out
 from ensue.console.api.answers import Wrong
 from ensue.console.api.document import document
 from ensue.console.api.queries import QUERIES, Query
-from ensue.console.entrance import Entrance, body_of
+from ensue.console.entrance import Entrance, body_of, refused
 from ensue.console.guarding import check_origin
 from ensue.console.troubles import status_of, told
 from ensue.console.visits import Visit
@@ -51,7 +51,7 @@ class Api:
                 asked = msgspec.convert(dict(request.query_params), query.takes, strict=False)
                 return query.ask(asked, visit)
 
-            return await _answer(ask)
+            return await _answer(visit, ask)
 
         return endpoint
 
@@ -65,14 +65,14 @@ class Api:
             try:
                 body = await body_of(request)
             except ConsoleRefused as error:
-                return _json(Wrong(error=told(error)), 413)
+                return _json(Wrong(error=str(error)), 413)
 
             def act() -> Any:
                 check_origin(request)
                 visit.need(action.role)
                 return carry_out(action, msgspec.json.decode(body, type=action.takes), visit)
 
-            return await _answer(act)
+            return await _answer(visit, act)
 
         return endpoint
 
@@ -88,11 +88,14 @@ class Api:
         return _json(Wrong(error="there is nothing of this name; /api/openapi.json says what there is"), 404)
 
 
-async def _answer(ask: Callable[[], Any]) -> Response:
+async def _answer(visit: Visit, ask: Callable[[], Any]) -> Response:
     try:
         return _json(await run_in_threadpool(ask))
     except Exception as error:  # noqa: BLE001 what nobody can mend is raised again
-        return _json(Wrong(error=told(error)), status_of(error))
+        status = status_of(error)
+        if isinstance(error, ConsoleRefused):
+            refused(visit.request, visit.visitor, error)
+        return _json(Wrong(error=told(error, payloads=visit.visitor.payloads)), status)
 
 
 def _json(value: Any, status: int = 200) -> Response:

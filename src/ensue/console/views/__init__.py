@@ -31,8 +31,8 @@ VIEWS: Mapping[str, tuple[Callable[[Visit], Answer], Role]] = {
     "/dead": (dead.groups, "see"),
     "/dead/list": (dead.letters, "see"),
     "/dead/decide": (dead.deciding, "operate"),
-    "/dead/{position:int}": (dead.letter, "see"),
-    "/dead/{position:int}/edit": (editing.edit, "operate"),
+    "/dead/{position}": (dead.letter, "see"),
+    "/dead/{position}/edit": (editing.edit, "operate"),
     "/aggregates": (aggregates.all, "see"),
     "/aggregates/{stream}": (aggregates.timeline, "see"),
     "/aggregates/{stream}/diff": (aggregates.difference, "see"),
@@ -43,6 +43,6 @@ VIEWS: Mapping[str, tuple[Callable[[Visit], Answer], Role]] = {
     "/contracts/{name}": (contracts.one, "see"),
     "/asyncapi.json": (contracts.asyncapi, "see"),
     "/audit": (audit.audit, "see"),
-    "/jobs/{number:int}": (jobs.job, "see"),
+    "/jobs/{number}": (jobs.job, "see"),
 }
 """By path: the view, and the role it needs."""

@@ -141,9 +141,7 @@ def letter(visit: Visit) -> Page:
 
 def letter_named(visit: Visit) -> DeadLetter:
     """Return the dead letter of a position and a subscription; raise if there is none, or several."""
-    position, subscription = int(visit.part("position")), visit.asked("subscription") or None
-    if position > 2**62:
-        raise UnknownName(f"no event at {position} is parked")
+    position, subscription = visit.numbered("position"), visit.asked("subscription") or None
     filter = Filter(subscription=subscription, waiting_only=False)
     found = visit.app.operations.dead_letters(filter, limit=20, behind=(position, ""))
     there = [each for each in found if each.position == position]

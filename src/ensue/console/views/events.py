@@ -8,7 +8,7 @@ from uuid import UUID
 from ensue.app.searching import Found
 from ensue.app.telling import read_moment
 from ensue.console.trees import Tree, draw
-from ensue.console.visits import Page, Visit
+from ensue.console.visits import Page, Visit, is_number
 from ensue.errors import UndecodableEvent, UnknownName
 from ensue.events import Metadata, Recorded, find_class
 from ensue.log import Selection
@@ -93,7 +93,7 @@ def event(visit: Visit) -> Page:
 
 def event_named(visit: Visit, id: str) -> Recorded[Any]:
     """Return the event of an id or a position; raise `UnknownName` if there is none."""
-    if id.isascii() and id.isdecimal() and len(id) < 19:
+    if is_number(id):
         found = list(visit.app.read(after=int(id) - 1, until=int(id)))
     else:
         try:

@@ -9,7 +9,7 @@ from ensue.console.visits import Page, Visit
 
 def job(visit: Visit) -> Page:
     """Show one; htmx asks again and again for the part that moves."""
-    found = visit.jobs.get(int(visit.part("number")))
+    found = visit.jobs.get(visit.numbered("number"))
     took = ((found.ended or datetime.now(UTC)) - found.began).total_seconds()
     left = took * (found.total - found.done) / found.done if found.done and found.state == "working" else None
     values = {"title": found.what, "job": found, "took": took, "left": left}
