@@ -111,6 +111,10 @@ def views(events: int, dead: int) -> list[str]:
         "/processes?key=o-77",
         "/processes/order/o-77", "/map", "/contracts", "/contracts/BookOrdered", "/audit", "/audit?subscription=rare",
         "/audit?key=o-77", "/audit?subscription=nobody",
-        "/api/overview", "/api/subscriptions", "/api/events?limit=500", "/api/dead-letters?limit=500", "/api/faults",
+        "/find?q=o-77", "/aggregates/Shelf-s77/diff?first=0&last=2", "/asyncapi.json",
+        "/api/overview", "/api/subscriptions", "/api/subscriptions/sold", "/api/events?limit=500",
+        f"/api/events/{middle}", "/api/aggregates/Shelf-s77", "/api/aggregates/Shelf-s77/diff?first=0&last=2",
+        "/api/processes/order/o-77", "/api/builds", "/api/map", "/api/audit?limit=500", "/api/jobs",
+        "/api/dead-letters?limit=500", "/api/faults",
         "/api/timers?limit=500", f"/api/events/{middle}/trace", "/api/processes?process=order&limit=500",
     ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -11,9 +10,8 @@ from typing import Annotated
 import msgspec
 
 from ensue.app.telling import count, read_moment
-from ensue.console.jobs import Job, Progress
+from ensue.console.jobs import Progress
 from ensue.console.visits import Visit
-from ensue.errors import ConsoleRefused, UnknownName
 from ensue.subscriptions.operating import DeadLetter, Decision, Filter
 
 _LINE = r"^[^\x00-\x1f\x7f]*$"
@@ -264,75 +262,6 @@ def _decided(decision: Decision, number: int, visit: Visit) -> str:
         return "Nothing matches any more: nothing was done."
     nobody = "" if visit.app.operations.alive() else " No worker is alive: it will be done when one runs."
     return f"{decision}: {count(number, 'event')}; the worker carries it out, in the order of each key.{nobody}"
-
-
-# --- builds of projections
-
-
-class Replay(Given, frozen=True, kw_only=True):
-    """Which projection is to be built anew, beside the live tables."""
-
-    projection: Name
-    reason: Why = ""
-
-
-class Switch(Given, frozen=True, kw_only=True):
-    """Which build of a projection readers are to see."""
-
-    projection: Name
-    build: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
-    force: bool = False
-    """Although it is behind, or has keys set aside."""
-    reason: NeededWhy
-
-
-class DropBuild(Given, frozen=True, kw_only=True):
-    """Which build of a projection is to be removed."""
-
-    projection: Name
-    build: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
-    reason: NeededWhy
-
-
-def replay(given: Replay, visit: Visit) -> Outcome:
-    """Build a projection anew beside the live tables, which stay as they are until somebody switches."""
-    replays, actor = visit.app.replays, visit.visitor.name
-    build = replays.begin(given.projection, actor=actor, reason=given.reason)
-
-    def work(progress: Progress) -> str:
-        reached = asyncio.run(replays.build(build, progress=progress))
-        aside = f", {count(reached.parked, 'key')} set aside" if reached.parked else ""
-        return f"Build {build.number} of {build.projection} has come to position {reached.slowest:,}{aside}."
-
-    return _begun(visit.jobs.begin(f"replay {given.projection} into a shadow", actor, work))
-
-
-def switch(given: Switch, visit: Visit) -> Outcome:
-    """Show readers the tables of a build, at one moment; the one that was live is kept."""
-    replays, actor = visit.app.replays, visit.visitor.name
-    found = [each.build for each in replays.builds(given.projection) if each.build.number == given.build]
-    if not found:
-        raise UnknownName(f"projection {given.projection!r} has no build {given.build}")
-
-    def work(_: Progress) -> str:
-        was = asyncio.run(
-            replays.follow_and_switch(found[0], actor=actor, reason=given.reason, force=given.force, timeout=60.0)
-        )
-        return f"Readers of {given.projection} see build {given.build} now; build {was.number} is kept."
-
-    if found[0].state == "live":
-        raise ConsoleRefused(f"build {given.build} of {given.projection} is live already")
-    return _begun(visit.jobs.begin(f"switch {given.projection}", actor, work))
-
-
-def drop_build(given: DropBuild, visit: Visit) -> Outcome:
-    """Remove a build that is not live, with its tables."""
-    visit.app.replays.drop(given.projection, given.build, actor=visit.visitor.name, reason=given.reason)
-    return Outcome(told=f"Build {given.build} of {given.projection} is gone.")
-
-
-def _begun(job: Job) -> Outcome:
-    return Outcome(told=f"{job.what}: it has begun.", job=job.number)
 
 
 # --- processes and timers

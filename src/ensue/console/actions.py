@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ensue.console import acting
+from ensue.console import acting, building
 from ensue.console.access import Role
 from ensue.console.acting import Given, Outcome
 from ensue.console.visits import Visit
@@ -41,9 +41,10 @@ ACTIONS: Mapping[str, Action] = {
         _action("skip", "operate", acting.Skip, acting.skip),
         _action("discard", "administer", acting.Discard, acting.discard),
         _action("edit", "operate", acting.Edit, acting.edit),
-        _action("replay", "operate", acting.Replay, acting.replay),
-        _action("switch", "administer", acting.Switch, acting.switch),
-        _action("drop-build", "administer", acting.DropBuild, acting.drop_build),
+        _action("replay", "operate", building.Replay, building.replay),
+        _action("compare", "operate", building.Compare, building.compare),
+        _action("switch", "administer", building.Switch, building.switch),
+        _action("drop-build", "administer", building.DropBuild, building.drop_build),
         _action("cancel-process", "administer", acting.CancelProcess, acting.cancel_process),
         _action("fire-timer", "operate", acting.FireTimer, acting.fire_timer),
         _action("cancel-timer", "administer", acting.CancelTimer, acting.cancel_timer),

@@ -87,7 +87,7 @@ def _action(action: Action, schema: dict[str, Any]) -> dict[str, Any]:
     return {
         "operationId": action.name,
         "summary": action.about,
-        "description": f"Needs the role {action.role!r}. It is written to the audit.",
+        "description": f"Needs the role {action.role!r}. It {_audited(action)}.",
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": schema[repr(action.takes)]}},
@@ -98,6 +98,11 @@ def _action(action: Action, schema: dict[str, Any]) -> dict[str, Any]:
             "415": _told("it is no JSON"),
         },
     }
+
+
+def _audited(action: Action) -> str:
+    """Say what is left of it: what takes no reason changes nothing."""
+    return "is written to the audit" if "reason" in action.takes.__struct_fields__ else "changes nothing"
 
 
 def _responses(answer: dict[str, Any]) -> dict[str, Any]:

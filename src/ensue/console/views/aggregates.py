@@ -11,6 +11,8 @@ from ensue.history import Difference, State
 from ensue.log import Selection
 
 _ROWS = 25
+_BETWEEN = 100
+"""Events that are shown between two versions."""
 _LATELY = 200
 """Events of an aggregate that are looked at for which streams have moved lately."""
 
@@ -96,4 +98,5 @@ def difference(visit: Visit) -> Page:
     if first is None or last is None:
         raise EnsueError("say which two versions: first and last; 0 is before it began")
     found = visit.app.history.diff(stream, *sorted((first, last)))
-    return Page("difference.html", {"title": f"{stream}, {found.first} to {found.last}", "found": found})
+    values = {"title": f"{stream}, {found.first} to {found.last}", "found": found}
+    return Page("difference.html", {**values, "shown": found.events[-_BETWEEN:]})

@@ -32,7 +32,6 @@ def one(visit: Visit) -> Page:
             "counted": COUNTED,
             "faults": visit.app.operations.faults(name),
             "builds": builds,
-            "comparison": _comparison(visit, builds),
             "decisions": visit.app.operations.audit(10, subscription=name),
             "declared": visit.app.subscriptions.get(name),
             "jobs": [
@@ -47,9 +46,3 @@ def _builds(visit: Visit, name: str) -> list[BuildStanding]:
     found = visit.app.replays.builds() if visit.app.declarations.projections else []
     projection = next((each.build.projection for each in found if each.build.cursor == name), None)
     return [each for each in found if each.build.projection == projection]
-
-
-def _comparison(visit: Visit, builds: list[BuildStanding]) -> object:
-    """Compare the live build with another one, if that is asked for."""
-    number = visit.number("compare")
-    return visit.app.replays.compare(builds[0].build.projection, number) if number is not None and builds else None
