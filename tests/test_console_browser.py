@@ -159,6 +159,43 @@ def test_events_come_in_and_are_found(seen: Seen) -> None:
     expect(page.get_by_role("alert")).to_contain_text("'rubbish' is no moment")
 
 
+def turn(page: Page, *, hidden: bool) -> None:
+    """Turn to another tab, or back."""
+    page.evaluate(f"Object.defineProperty(document, 'hidden', {{value: {str(hidden).lower()}, configurable: true}})")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_who_does_not_look_holds_no_connection_and_nothing_comes_twice(seen: Seen) -> None:
+    page = seen.page("/events")
+    listens: list[str] = []
+    page.on("request", lambda request: listens.append(request.url) if "/live/" in request.url else None)
+    expect(page.locator("span.live:not(.lost)")).to_be_visible()
+    rows = page.locator("tbody[data-tail] tr")
+    seen.shop.order(101, email="once@example.org", take=False)
+    expect(rows.filter(has_text="once@example.org")).to_have_count(1)
+    listens.clear()
+
+    turn(page, hidden=True)
+    seen.shop.order(102, email="behind@example.org", take=False)
+    turn(page, hidden=False)
+    expect(rows.filter(has_text="behind@example.org")).to_have_count(1)
+    expect(rows.filter(has_text="once@example.org")).to_have_count(1)
+    assert len(listens) == 1, "the connection was closed, and another one opened"
+
+    page.goto(seen.address)
+    expect(page.locator("small.live:not(.lost)")).to_be_visible()
+    turn(page, hidden=True)
+    turn(page, hidden=False)
+    seen.shop.order(103, take=False)
+    above, below = page.locator(".tile", has_text="Complete up to"), page.locator("#horizon")
+    eventually(
+        lambda: (
+            f"{(reached := seen.shop.app.operations.horizon()):,}" in above.inner_text()
+            and f"{reached:,}" in below.inner_text()
+        )
+    )
+
+
 def test_an_event_with_its_causes_and_consequences(seen: Seen) -> None:
     page = seen.page("/events/{ordered}")
     tree = page.locator("svg.ensue-tree")

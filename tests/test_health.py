@@ -225,6 +225,22 @@ def test_lag_counts_from_the_head_and_not_if_somebody_has_paused(tmp_path: Path)
     assert keeping_up(app, within=0.01).problems == ("no worker is alive; 0 events wait for one",)
 
 
+def test_of_many_that_wait_not_all_are_counted(tmp_path: Path) -> None:
+    app = App("healthy", f"sqlite:///{tmp_path}/log.db", migrate=True)
+    app.on(Pinged, name="ping", start="beginning")(lambda event: None)
+    app.migrate()
+    with app.transaction() as connection:
+        connection.execute(
+            "insert into ensue_events (id, type, kind, data, recorded_at) with recursive each (number) as "
+            "(select 1 union all select number + 1 from each where number < 20100) select "
+            "printf('01a00000-0000-7000-8000-%012d', number), 'test.health.pinged', 'domain', '{\"who\":\"a\"}', "
+            "'2026-01-01T00:00:00Z' from each"
+        )
+    found = keeping_up(app)
+    assert found.problems[-1].startswith("ping is more than 20,000 events and ")
+    assert found.facts["subscriptions"]["ping"]["behind"] == 20_000
+
+
 def test_a_database_that_is_away_is_an_answer() -> None:
     app = App("away", f"postgresql://127.0.0.1:{free_port()}/nothing")
     page = Endpoints(app, metrics=Metrics(app)).page("/readyz")

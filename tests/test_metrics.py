@@ -18,6 +18,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from ensue import App, Backoff, Delivery, DomainEvent, IntegrationEvent, Park, Retry
 from ensue.brokers.memory import _all
+from ensue.integrations import figures
 from ensue.integrations.instruments import ASKED, COUNTED, Instrument
 from ensue.integrations.opentelemetry import measure_with
 from ensue.integrations.prometheus import Metrics
@@ -148,6 +149,15 @@ def test_lag_and_age_of_what_nobody_works_on(app: App) -> None:
     assert (value(metrics, named("ensue.subscription.age"), subscription="mind") or 0) > 0
     app.operations.pause("mind", actor="test", reason="test")
     assert value(metrics, named("ensue.subscription.paused"), subscription="mind") == 1
+
+
+def test_the_lag_is_counted_up_to_what_a_scrape_may_cost(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "_COUNTED", 2)
+    app.on(Metered, name="meter", start="beginning")(lambda event: None)
+    app.migrate()
+    with app.transaction() as connection:
+        app.record(*(Metered(who="ann") for _ in range(5)), via=connection)
+    assert value(Metrics(app), named("ensue.subscription.lag"), subscription="meter") == 2
 
 
 def test_the_age_of_what_holds_the_horizon(postgres_url: str, schema: str) -> None:

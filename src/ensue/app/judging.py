@@ -21,6 +21,10 @@ restart. A sixth of it is worth a word."""
 STUCK = 300.0
 """Seconds in which a checkpoint should have moved while events wait."""
 
+COUNTED = 20_000
+"""Events of a type that are counted behind a subscription where people read how many; beyond that it is more than that:
+whoever is far behind is not kept behind by who looks."""
+
 Check = Literal["subscriptions", "workers", "leases", "progress", "held", "horizon", "dead letters"]
 CHECKS: tuple[Check, ...] = ("subscriptions", "workers", "leases", "progress", "held", "horizon", "dead letters")
 Level = Literal["wrong", "note"]
@@ -58,10 +62,15 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     holders: list[Holder]
 
     @property
+    def ours(self) -> list[Standing]:
+        """Those on which this code works: builds that are kept or built by hand are nobody's, nor what has vanished."""
+        there = (each.standing for each in self.seen if each.state not in ("beside", "vanished"))
+        return [each for each in there if each is not None]
+
+    @property
     def waiting(self) -> int:
         """Events that subscriptions which are not paused have not passed."""
-        standings = (each.standing for each in self.seen if each.standing is not None)
-        return sum(each.behind for each in standings if not each.paused)
+        return sum(each.behind for each in self.ours if not each.paused)
 
 
 def facts_of(app: App, most: int = ALL) -> Facts:

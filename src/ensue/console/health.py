@@ -7,9 +7,9 @@ from typing import Literal
 from urllib.parse import quote, urlencode
 
 from ensue.app import App
-from ensue.app.judging import Problem, judge
+from ensue.app.judging import COUNTED, Problem, judge
 from ensue.app.telling import count
-from ensue.console.pulse import COUNTED, Beat
+from ensue.console.pulse import Beat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

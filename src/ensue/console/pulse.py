@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ensue.app import App
-from ensue.app.judging import Facts, facts_of
+from ensue.app.judging import COUNTED, Facts, facts_of
 from ensue.app.seeing import Seen
 
 EVERY = 1.5
@@ -19,8 +19,6 @@ _RESTS = 60
 _LONGEST = 15.0
 """Seconds that it rests at most: a database that is slow to answer is watched all the same."""
 _KEPT = 400
-COUNTED = 20_000
-"""Events of a type that are counted behind a subscription; beyond that it says "more than"."""
 _FRESH = 30.0
 """Seconds after which the last look is too old to compute a rate from."""
 
@@ -53,8 +51,7 @@ class Beat:
     @property
     def oldest(self) -> float:
         """The age of the oldest event that a subscription which is not paused has not handled, in seconds."""
-        standings = (each.standing for each in self.facts.seen if each.standing is not None)
-        return max((each.seconds_behind for each in standings if not each.paused), default=0.0)
+        return max((each.seconds_behind for each in self.facts.ours if not each.paused), default=0.0)
 
     @property
     def dead(self) -> int:

@@ -20,11 +20,11 @@ _TEXT = _WIDTH - _TIME - 90
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A drawing, and how many events stand in it."""
+    """A drawing, and how long it spans."""
 
     svg: Markup
-    events: int
-    seconds: float
+    lasts: str
+    """From the first event to the last."""
 
 
 def draw(trace: Trace, root: str) -> Tree:
@@ -40,7 +40,7 @@ def draw(trace: Trace, root: str) -> Tree:
         *(part for each in trace.events for part in _event(each, rows[each.id], trace, longest, root)),
         "</svg>",
     ]
-    return Tree(Markup("\n".join(parts)), len(trace.events), longest)  # noqa: S704 each text in it is escaped
+    return Tree(Markup("\n".join(parts)), _since(longest))  # noqa: S704 each text in it is escaped
 
 
 def _line(each: Traced, rows: dict[str, int]) -> str:

@@ -27,6 +27,9 @@ from ensue.subscriptions.standings import Standing
 _HEARD_OF = 60.0
 
 
+_COUNTED = 1_000_000
+
+
 class Figure(NamedTuple):
     """One value of a gauge."""
 
@@ -39,13 +42,13 @@ def figures(app: App) -> Iterator[Figure]:
     """Ask the log of an application how it stands; raises what the database raises.
 
     A handful of queries on a connection of ensue's own. What is counted, the lag, takes an index scan of what is
-    behind.
+    behind, up to a million events of a type: whoever is far behind is not kept behind by who watches.
     """
     operations = app.operations
     yield Figure(HORIZON, operations.horizon())
     yield Figure(HORIZON_AGE, max((each.seconds for each in operations.holders()), default=0.0))
     yield Figure(WORKERS, sum(each.seconds < _HEARD_OF for each in operations.workers()))
-    for standing in standings_of(app).found:
+    for standing in standings_of(app, _COUNTED).found:
         yield from _of(standing)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ensue.app import App
-from ensue.app.judging import Problem, facts_of, judge
+from ensue.app.judging import COUNTED, Problem, facts_of, judge
 from ensue.app.telling import count, span
 from ensue.subscriptions import Worker, seconds
 from ensue.subscriptions.standings import Standing
@@ -88,18 +88,15 @@ def keeping_up(app: App, within: float | timedelta | str = 60.0) -> Health:
     """
     limit = seconds(within)
     horizon = app.operations.horizon()
-    facts = facts_of(app)
-    ours = [
-        each.standing for each in facts.seen if each.standing is not None and each.state not in ("beside", "vanished")
-    ]
+    facts = facts_of(app, COUNTED)
     problems = [
-        *(each.what for each in judge(app, facts, patience=limit) if _is_unready(each)),
-        *(problem for each in ours for problem in _lagging(each, limit)),
+        *(each.what for each in judge(app, facts, patience=limit, most=COUNTED) if _is_unready(each)),
+        *(problem for each in facts.ours for problem in _lagging(each, limit)),
     ]
     return Health(
         well=not problems,
         problems=tuple(problems),
-        facts={"horizon": horizon, "subscriptions": {each.subscription: _facts(each) for each in ours}},
+        facts={"horizon": horizon, "subscriptions": {each.subscription: _facts(each) for each in facts.ours}},
     )
 
 
@@ -110,7 +107,8 @@ def _is_unready(problem: Problem) -> bool:
 def _lagging(standing: Standing, limit: float) -> Iterator[str]:
     if standing.seconds_behind > limit and not standing.paused:
         held = f", held: {standing.held.reason}" if standing.held is not None else ""
-        behind = f"{count(standing.behind, 'event')} and {span(standing.seconds_behind)} behind"
+        more = "more than " if standing.behind >= COUNTED else ""
+        behind = f"{more}{count(standing.behind, 'event')} and {span(standing.seconds_behind)} behind"
         yield f"{standing.subscription} is {behind}{held}"
 
 

@@ -24,16 +24,44 @@ document.addEventListener("htmx:afterRequest", (event) => {
   if (event.target.matches?.(".drawing")) told(event.detail.successful);
 });
 
+// Who does not look is told nothing: a tab behind others holds no connection, of which a browser has few.
+const open = new Map(), closed = new Set();
+document.addEventListener("htmx:sseOpen", (event) => open.set(event.target, event.detail.source));
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (document.hidden && event.target.matches?.(".drawing")) event.preventDefault();
+});
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) {
+    for (const [place, source] of open) {
+      source.close();
+      closed.add(place);
+    }
+    open.clear();
+    return;
+  }
+  for (const place of closed) {
+    const parts = place.isConnected ? [place, ...place.querySelectorAll("[sse-swap]")] : [];
+    for (const each of parts) htmx.trigger(each, "htmx:afterProcessNode"); // the extension opens it again
+  }
+  closed.clear();
+});
+
 // A part that is about to be replaced keeps the form that somebody has opened in it.
 document.addEventListener("htmx:sseBeforeMessage", (event) => {
   const part = event.target;
   if (part.querySelector("details.act[open], input:focus, button:focus, summary:focus")) event.preventDefault();
 });
 
-// The live tail keeps its latest rows.
+// The live tail keeps its latest rows, each once: what comes again after a connection was lost stands there already.
 const MOST_ROWS = 300;
 document.addEventListener("htmx:sseMessage", (event) => {
   const rows = event.target.matches?.("tbody[data-tail]") ? event.target.rows : [];
+  const seen = new Set();
+  for (const row of [...rows]) {
+    const position = row.cells[0].textContent;
+    if (seen.has(position)) row.remove();
+    seen.add(position);
+  }
   for (let number = rows.length - 1; number >= MOST_ROWS; number--) rows[number].remove();
 });
 
@@ -92,6 +120,7 @@ function chart(place) {
 
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("[data-points]").forEach(chart);
+  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   const all = document.getElementById("tick-all");
   all?.addEventListener("change", () => {
     document.querySelectorAll("input[name=letters]").forEach((each) => { each.checked = all.checked; });

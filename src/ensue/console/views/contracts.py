@@ -64,9 +64,10 @@ def known(visit: Visit) -> Mapping[str, Contract]:
 
 
 def one(visit: Visit) -> Page:
-    """Show the versions of an event side by side."""
-    name = visit.part("name")
-    versions = [each for each in known(visit).values() if name in (each.name, each.type)]
+    """Show the versions of an event side by side; it is named by its name, or by the wire type of a version."""
+    name, there = visit.part("name"), known(visit)
+    name = there[name].name if name in there else name
+    versions = [each for each in there.values() if each.name == name]
     if not versions:
         raise UnknownName(f"{visit.app.name!r} publishes no integration event {name!r}")
     versions.sort(key=lambda each: each.version)

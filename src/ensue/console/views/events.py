@@ -6,11 +6,12 @@ from typing import Any
 from uuid import UUID
 
 from ensue.app.searching import Found
-from ensue.app.telling import read_moment
+from ensue.app.telling import pretty, read_moment
 from ensue.console.trees import Tree, draw
+from ensue.console.views.contracts import known
 from ensue.console.visits import Page, Visit, is_number
 from ensue.errors import UndecodableEvent, UnknownName
-from ensue.events import Metadata, Recorded, find_class
+from ensue.events import Metadata, Recorded, find_class, has_past
 from ensue.log import Selection
 
 _ROWS = 50
@@ -83,12 +84,25 @@ def event(visit: Visit) -> Page:
             "event": recorded,
             "about": about(recorded),
             "known": find_class(recorded.type),
+            "contract": recorded.kind_text == "integration" and recorded.type in known(visit),
+            "today": _today(recorded),
             "passages": visit.app.operations.passages(recorded),
             "decisions": visit.app.operations.audit(50, event_id=recorded.id_text, key=recorded.key),
             "trace": trace,
             "tree": tree,
         },
     )
+
+
+def _today(recorded: Recorded[Any]) -> list[tuple[str, str]]:
+    """Return what upcasters make of an event that was stored in an older structure: types and contents, or why not."""
+    if not has_past(recorded.type):
+        return []
+    try:
+        found = [(each.__type__, type(each).__structure__.encode(each).decode()) for each in recorded.events]
+    except UndecodableEvent as error:
+        return [("It cannot be read", str(error))]
+    return [] if [(name, pretty(data)) for name, data in found] == [(recorded.type, pretty(recorded.shown))] else found
 
 
 def event_named(visit: Visit, id: str) -> Recorded[Any]:

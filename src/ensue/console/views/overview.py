@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
+from ensue.app.judging import COUNTED
 from ensue.console.health import health_of
-from ensue.console.pulse import COUNTED, Beat, Point, time_left
+from ensue.console.pulse import Beat, Point, time_left
 from ensue.console.visits import Page, Visit
 
 

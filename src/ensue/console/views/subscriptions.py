@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ensue.app.builds import BuildStanding
-from ensue.console.pulse import COUNTED
+from ensue.app.judging import COUNTED
 from ensue.console.views.overview import left, live
 from ensue.console.visits import Page, Visit
 from ensue.errors import UnknownName
