@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from django.core.asgi import get_asgi_application
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.routing import Mount
 
+import tests.django_settings  # noqa: F401 Django is configured
 from ensue import App
 from ensue.console import Console, Token, Tokens, Visitor
 from ensue.console.serving import check
@@ -230,7 +234,30 @@ def test_without_tokens_it_is_open_to_this_machine_only(tmp_path: Path) -> None:
         check(console, "0.0.0.0")
 
 
-def test_the_hosts_own_authentication_comes_in_by_one_hook(tmp_path: Path) -> None:
+def in_starlette(console: Console) -> Any:
+    return Starlette(routes=[Mount("/ops/console", console)])
+
+
+def in_fastapi(console: Console) -> Any:
+    host = FastAPI()
+    host.mount("/ops/console", console)
+    return host
+
+
+def in_django(console: Console) -> Any:
+    django = get_asgi_application()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/ops/console/"):
+            await console({**scope, "root_path": scope.get("root_path", "") + "/ops/console"}, receive, send)
+        else:
+            await django(scope, receive, send)
+
+    return application
+
+
+@pytest.mark.parametrize("mount", [in_starlette, in_fastapi, in_django])
+def test_the_hosts_own_authentication_comes_in_by_one_hook(mount: Callable[[Console], Any], tmp_path: Path) -> None:
     app = App("hosted", f"sqlite:///{tmp_path}/hosted.db", migrate=True)
     app.migrate()
 
@@ -238,8 +265,7 @@ def test_the_hosts_own_authentication_comes_in_by_one_hook(tmp_path: Path) -> No
         user = connection.headers.get("x-user")
         return None if user is None else Visitor(name=user, role="operate")
 
-    host = Starlette(routes=[Mount("/ops/console", Console(app, access=recognise))])
-    with serving(host) as address, httpx.Client(base_url=address) as client:
+    with serving(mount(Console(app, access=recognise))) as address, httpx.Client(base_url=address) as client:
         assert client.get("/ops/console/").status_code == 403
         page = client.get("/ops/console/", headers={"X-User": "olga"})
         assert page.status_code == 200
@@ -249,6 +275,8 @@ def test_the_hosts_own_authentication_comes_in_by_one_hook(tmp_path: Path) -> No
         assert client.get("/ops/console/static/console.css").status_code == 200
         document = client.get("/ops/console/api/openapi.json", headers={"X-User": "olga"}).json()
         assert document["servers"] == [{"url": "/ops/console/api"}]
+        event = client.get("/ops/console/find?q=7", headers={"X-User": "olga"})
+        assert event.headers["location"] == "/ops/console/events/7"
 
 
 def test_a_file_of_tokens(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from ensue.app.replaying import Comparison
+from ensue.app.builds import Comparison
 from ensue.app.telling import count
 from ensue.console.acting import Given, Name, NeededWhy, Outcome, Why
 from ensue.console.jobs import Job, Progress
