@@ -11,7 +11,7 @@ from ensue.console.trees import Tree, draw
 from ensue.console.views.contracts import known
 from ensue.console.visits import Page, Visit, is_number
 from ensue.errors import UndecodableEvent, UnknownName
-from ensue.events import Metadata, Recorded, find_class, has_past
+from ensue.events import Event, Metadata, Recorded, find_class, has_past
 from ensue.log import Selection
 
 _ROWS = 50
@@ -99,9 +99,10 @@ def _today(recorded: Recorded[Any]) -> list[tuple[str, str]]:
     if not has_past(recorded.type):
         return []
     try:
-        found = [(each.__type__, type(each).__structure__.encode(each).decode()) for each in recorded.events]
+        events: tuple[Event, ...] = recorded.events
     except UndecodableEvent as error:
         return [("It cannot be read", str(error))]
+    found = [(each.__type__, type(each).__structure__.encode(each).decode()) for each in events]
     return [] if [(name, pretty(data)) for name, data in found] == [(recorded.type, pretty(recorded.shown))] else found
 
 
