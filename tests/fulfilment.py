@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from ensue import App, Backoff, Command, DomainEvent, Process, moves, starts
+from ensue import App, Backoff, Command, Delivery, DomainEvent, Process, moves, starts
 
 NAMES = "test.fulfilment."
 
@@ -110,21 +112,14 @@ class Fulfilling:
         again = Backoff(first=0.02, most=0.2)
         app.process(key="order", retry=again, batch=20)(Fulfilment)
 
-        def reply(event: DomainEvent) -> None:
-            """Answer twice, each at some time of its own: so answers come doubled and in any order."""
-            for _ in range(2):
-                time.sleep(random.uniform(0, 0.03))  # the work
-                with app.transaction() as connection:
-                    app.record(event, via=connection)
-
         @app.handle(Reserve, retry=again)
-        def reserve(command: Reserve) -> None:
-            reply(Reserved(order=command.order))
+        def reserve(command: Reserve, delivery: Delivery) -> None:
+            self.answer(app, Reserved(order=command.order), delivery)
 
         @app.handle(Charge, retry=again)
-        def charge(command: Charge) -> None:
+        def charge(command: Charge, delivery: Delivery) -> None:
             if not is_never_paid(command.order):
-                reply(Charged(order=command.order))
+                self.answer(app, Charged(order=command.order), delivery)
 
         @app.handle(Release, retry=again)
         def release(command: Release) -> None:
@@ -133,12 +128,23 @@ class Fulfilling:
         @app.handle(Refund, retry=again)
         def refund(command: Refund) -> None:
             self.note("refund begins", command.order)
-            time.sleep(random.uniform(0, 0.03))  # the work
-            if random.random() < 0.1:
-                raise ConnectionError("the bank does not answer")
+            self.pay_back()
             self.note("refund is done", command.order)
 
         return app
+
+    def answer(self, app: App, event: DomainEvent, delivery: Delivery) -> None:
+        """Answer twice, each at some time of its own: so answers come doubled and in any order."""
+        for _ in range(2):
+            time.sleep(random.uniform(0, 0.03))  # the work
+            with app.transaction() as connection:
+                app.record(event, via=connection)
+
+    def pay_back(self) -> None:
+        """Call the bank, which does not always answer."""
+        time.sleep(random.uniform(0, 0.03))  # the work
+        if random.random() < 0.1:
+            raise ConnectionError("the bank does not answer")
 
     def note(self, what: str, order: int) -> None:
         """Write down what has happened; lines are whole, whoever is killed."""
@@ -156,3 +162,45 @@ class Fulfilling:
     def work(self) -> None:
         """Run the worker in this process."""
         self.app().run(lease=self.lease)
+
+
+def check(app: App, storm: Fulfilling) -> Counter[str]:
+    """Assert that every process has ended as declared, with each effect once; return how many in which status."""
+    log: dict[int, list[str]] = defaultdict(list)
+    for each in app.read():
+        log[each.event.order].append(each.type)
+    ended: Counter[str] = Counter()
+    noted = storm.noted()
+    for seen in app.processes.list(limit=1000):
+        order = int(seen.key)
+        counts = Counter(log[order])
+        ended[seen.status] += 1
+        state = json.loads(seen.state)
+        undone = [type for type in log[order] if type in (Refund.__type__, Release.__type__)]
+        if seen.status == "done":
+            assert (seen.outcome, undone) == ("done", [])
+            assert state["reserved"]
+            assert state["charged"]
+        else:
+            assert (seen.status, seen.outcome) == ("compensated", "expired")
+            assert undone == [Refund.__type__, Release.__type__], "each once, the last first"
+            begun = noted[order].index("release begins")
+            assert "refund is done" in noted[order][:begun], "one begins when the one before it is done"
+            assert "refund begins" not in noted[order][begun:], "which is not called again"
+            assert counts[Expired.__type__] == 1
+        if is_never_paid(order):
+            assert seen.status == "compensated"
+        if is_patient(order):
+            assert seen.status == "done"
+        assert counts[Reserve.__type__] == counts[Charge.__type__] == 1, "it has begun once"
+        assert counts[Expired.__type__] <= 1
+        assert counts[Reminded.__type__] <= 1
+        assert state["reminders"] <= counts[Reminded.__type__]
+        shown = app.processes.show("fulfilment", seen.key)
+        assert shown.timers == ()
+        assert len({each.event_id for each in shown.steps}) == len(shown.steps) == seen.steps
+        if seen.status == "compensated":  # two workers may fire two timers in any order
+            before = log[order][: log[order].index(Expired.__type__)]
+            assert state["reminders"] == before.count(Reminded.__type__), "it saw every timer that fired before its end"
+    assert app.operations.dead_letters() == []
+    return ended

@@ -9,11 +9,14 @@ import asyncio
 import contextlib
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeAlias
 
 from tests.patience import until
+
+Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Way: TypeAlias = Coroutine[Any, Any, None]
 
 
 class Proxy:
@@ -100,10 +103,7 @@ class Proxy:
             writer.transport.abort()
             return
         self._writers |= {writer, far_writer}
-        ways = [
-            asyncio.ensure_future(self._forward(reader, far_writer, self._up, up=True)),
-            asyncio.ensure_future(self._forward(far_reader, writer, self._down, up=False)),
-        ]
+        ways = [asyncio.ensure_future(way) for way in self._ways((reader, writer), (far_reader, far_writer))]
         self._tasks |= set(ways)
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -114,6 +114,10 @@ class Proxy:
             self._writers -= {writer, far_writer}
             writer.transport.abort()
             far_writer.transport.abort()
+
+    def _ways(self, near: Streams, far: Streams) -> tuple[Way, Way]:
+        """Return what forwards in each direction, the client's first."""
+        return self._forward(near[0], far[1], self._up, up=True), self._forward(far[0], near[1], self._down, up=False)
 
     async def _forward(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event, *, up: bool
