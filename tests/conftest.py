@@ -7,6 +7,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,15 @@ def installed_postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
     else:
         with fresh_database(server) as url:
             yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of a database of each kind, for what has to work on both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/log.db"
+    found: str = request.getfixturevalue("postgres_url")
+    return found
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import resource
 import signal
 import sqlite3
 import sys
-from concurrent.futures import Future
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -152,13 +151,13 @@ class KillingProxy(Proxy):
         super().__init__(target)
         self.commits = commits
         self.where = where
-        self.victim: Future[int] = Future()
+        self.victim = 0
         """The process that will be killed."""
         self.frozen = False
         """Nothing more comes through from the client: it is about to die."""
 
     def kill(self) -> None:
-        os.kill(self.victim.result(10), signal.SIGKILL)
+        os.kill(self.victim, signal.SIGKILL)
 
     def _ways(self, near: Streams, far: Streams) -> tuple[Way, Way]:
         talk = _Talk(self, near, far)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from ensue import App, Backoff, Command, Delivery, DomainEvent, Process, moves, starts
 from ensue.errors import UnknownName
 from ensue.subscriptions.operating import Filter
+from tests.managing import idle, record, work
 from tests.patience import until
 
 NAMES = "test.compensating."
@@ -59,14 +59,6 @@ class Trip(Process, name="trip"):
         self.end("it could not be had")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/log.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 class Agency:
     """An application whose handlers say when they begin and when they are done."""
 
@@ -100,13 +92,6 @@ class Agency:
         app.process(key="trip", retry=again)(Trip)
         app.migrate()
 
-    def record(self, *events: DomainEvent) -> None:
-        with self.app.transaction() as connection:
-            self.app.record(*events, via=connection)
-
-    def idle(self) -> bool:
-        return not any(each.behind or each.retrying for each in self.app.operations.standings())
-
     def seen(self, key: str = "one") -> tuple[str, tuple[str, ...]] | None:
         found = next(iter(self.app.processes.list("trip", key=key)), None)
         return None if found is None else (found.status, tuple(each.removeprefix(NAMES) for each in found.undo))
@@ -121,17 +106,17 @@ def agency(url: str, schema: str) -> Agency:
 
 
 async def test_one_begins_when_the_one_before_it_is_done(agency: Agency) -> None:
-    agency.record(Booked(trip="one"), Failed(trip="one"))
+    record(agency.app, Booked(trip="one"), Failed(trip="one"))
     async with agency.app.running():
         await until(lambda: set(agency.told) == {"car", "apologies"})
-        agency.record(Apologise(trip="two"))  # whoever is quicker would have been here by now
+        record(agency.app, Apologise(trip="two"))  # whoever is quicker would have been here by now
         await until(lambda: agency.told.count("apologies") == 2)
         assert set(agency.told) == {"car", "apologies"}
         assert agency.types() == ["booked", "failed", "cancel-car", "apologise", "apologise"]
         assert agency.seen() == ("compensating", ("cancel-car", "withdrawn", "cancel-hotel", "cancel-flight"))
-        agency.record(Failed(trip="one"))  # it has ended: nothing moves it
+        record(agency.app, Failed(trip="one"))  # it has ended: nothing moves it
         agency.go_on.set()
-        await until(lambda: agency.seen() == ("compensated", ()) and agency.idle())
+        await until(lambda: agency.seen() == ("compensated", ()) and idle(agency.app))
     assert [each for each in agency.told if each != "apologies"] == ["car", "car is done", "hotel", "flight"]
     assert agency.types()[-3:] == ["withdrawn", "cancel-hotel", "cancel-flight"]
     assert agency.app.processes.show("trip", "one").process.steps == 2
@@ -145,17 +130,16 @@ async def test_one_begins_when_the_one_before_it_is_done(agency: Agency) -> None
 async def test_one_that_is_delivered_again_when_it_was_done_is_not_carried_out_again(agency: Agency) -> None:
     """As after a kill between what it recorded and its checkpoint; it is called again if somebody says so."""
     agency.go_on.set()
-    agency.record(Booked(trip="one"), Failed(trip="one"))
+    record(agency.app, Booked(trip="one"), Failed(trip="one"))
     async with agency.app.running():
-        await until(lambda: agency.seen() == ("compensated", ()) and agency.idle())
+        await until(lambda: agency.seen() == ("compensated", ()) and idle(agency.app))
     told, types = list(agency.told), agency.types()
     agency.app.operations.retire("cancel_car", actor="me", reason="so that it begins anew")
-    agency.record(Apologise(trip="two"))
+    record(agency.app, Apologise(trip="two"))
     position = next(each.position for each in agency.app.read(types=[CancelCar]))
     with agency.app.transaction() as connection:
         agency.app.log.run(_from(agency.app, "cancel_car", position), connection)
-    async with agency.app.running():
-        await until(agency.idle)
+    await work(agency.app)
     assert sorted(agency.told) == sorted([*told, "apologies"])
     assert agency.types() == [*types, "apologise"]
     called = await agency.app.replays.again("cancel_car", since=0, actor="me", reason="it was forgotten")
@@ -176,14 +160,14 @@ def _from(app: App, subscription: str, position: int) -> Any:
 @pytest.mark.parametrize("decision", ["skip", "discard"])
 async def test_what_a_person_gives_up_lets_the_next_one_begin(agency: Agency, decision: Any) -> None:
     agency.broken = True
-    agency.record(Booked(trip="one"), Failed(trip="one"))
+    record(agency.app, Booked(trip="one"), Failed(trip="one"))
     operations = agency.app.operations
     async with agency.app.running():
-        await until(lambda: operations.dead_letters() and agency.idle())
+        await until(lambda: operations.dead_letters() and idle(agency.app))
         assert [each.key for each in agency.app.processes.list(status="compensating")] == ["one"]
         assert "hotel" not in agency.told
         await asyncio.to_thread(operations.decide, Filter(), decision, actor="eve", reason="by telephone")
-        await until(lambda: agency.seen() == ("compensated", ()) and agency.idle())
+        await until(lambda: agency.seen() == ("compensated", ()) and idle(agency.app))
     assert [each for each in agency.told if each != "apologies"] == ["car", "hotel", "flight"]
     hotel = next(iter(agency.app.read(types=[CancelHotel])))
     assert hotel.causation_id == next(iter(agency.app.read(types=[CancelCar]))).id_text
@@ -192,22 +176,22 @@ async def test_what_a_person_gives_up_lets_the_next_one_begin(agency: Agency, de
 
 async def test_one_that_fails_is_tried_again_and_the_rest_waits(agency: Agency) -> None:
     agency.broken = True
-    agency.record(Booked(trip="one"), Failed(trip="one"))
+    record(agency.app, Booked(trip="one"), Failed(trip="one"))
     operations = agency.app.operations
     async with agency.app.running():
-        await until(lambda: operations.dead_letters() and agency.idle())
+        await until(lambda: operations.dead_letters() and idle(agency.app))
         agency.broken = False
         agency.go_on.set()
         await asyncio.to_thread(operations.decide, Filter(), "retry", actor="eve", reason="")
-        await until(lambda: agency.seen() == ("compensated", ()) and agency.idle())
+        await until(lambda: agency.seen() == ("compensated", ()) and idle(agency.app))
     assert [each for each in agency.told if each != "apologies"] == ["car", "car", "car is done", "hotel", "flight"]
 
 
 async def test_an_operator_cancels_with_compensation_and_without(agency: Agency) -> None:
-    agency.record(Booked(trip="one"), Booked(trip="two"))
+    record(agency.app, Booked(trip="one"), Booked(trip="two"))
     processes = agency.app.processes
     async with agency.app.running():
-        await until(lambda: len(processes.list()) == 2 and agency.idle())
+        await until(lambda: len(processes.list()) == 2 and idle(agency.app))
         undone = await asyncio.to_thread(
             processes.cancel, "trip", "one", actor="eve", reason="a strike", compensate=True
         )
@@ -223,7 +207,7 @@ async def test_an_operator_cancels_with_compensation_and_without(agency: Agency)
         assert [each.key for each in processes.begun("trip", "compensating")] == ["one"]
         assert [each.key for each in processes.begun("trip", "running")] == ["two"]
         agency.go_on.set()
-        await until(lambda: agency.seen() == ("cancelled", ()) and agency.idle())
+        await until(lambda: agency.seen() == ("cancelled", ()) and idle(agency.app))
         assert agency.told == ["car", "car is done", "hotel", "flight"]
 
         agency.go_on.clear()
@@ -232,7 +216,7 @@ async def test_an_operator_cancels_with_compensation_and_without(agency: Agency)
         await asyncio.to_thread(processes.cancel, "trip", "two", actor="eve", reason="enough")
         assert processes.show("trip", "two").process.status == "cancelled"
         agency.go_on.set()
-        await until(lambda: agency.told[-1] == "car is done" and agency.idle())
+        await until(lambda: agency.told[-1] == "car is done" and idle(agency.app))
     assert agency.told[4:] == ["car", "car is done"], "the rest was given up"
     with pytest.raises(UnknownName, match="is cancelled already"):
         processes.cancel("trip", "two", actor="eve", reason="")
@@ -271,13 +255,11 @@ async def test_a_process_that_goes_on_compensates_again_and_ends_when_both_are_d
     app.handle(CancelCar, name="cancel_car")(telling("car"))
     app.process(key="trip")(Again)
     app.migrate()
-    with app.transaction() as connection:
-        app.record(Booked(trip="one"), Failed(trip="one"), via=connection)
+    record(app, Booked(trip="one"), Failed(trip="one"))
     async with app.running():
         await until(lambda: told == ["hotel"])
         assert app.processes.show("again", "one").process.status == "running"
-        with app.transaction() as connection:
-            app.record(Withdrawn(trip="one"), via=connection)
+        record(app, Withdrawn(trip="one"))
         await until(lambda: app.processes.show("again", "one").process.status == "compensating")
         hotel.set()
         await until(lambda: app.processes.show("again", "one").process.status == "compensated")

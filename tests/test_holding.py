@@ -27,11 +27,6 @@ class Rung(DomainEvent, key="key", name="test.holding.rung"):
     key: str
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/log.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-
-
 # --- a relay whose broker is down
 
 

@@ -138,14 +138,6 @@ class Courtship(Process, name="courtship"):
         self.seen += 1
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/log.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 @pytest.fixture
 def make(url: str, schema: str) -> Callable[..., App]:
     def make(secrets: tuple[bytes, ...] = (b"m",), **options: Any) -> App:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -19,14 +19,14 @@ import pytest
 from ensue import App, Delivery, DomainEvent
 from tests.fulfilment import Charge, Charged, Expired, Fulfilling, Placed, Refund, Release, Reminded, Reserve, Reserved
 from tests.fulfilment import check as check_storm
-from tests.patience import until_sync
+from tests.managing import idle, record
+from tests.patience import until
 from tests.placing import Commits, KillingProxy, Kind, Where, die_at
 from tests.processes import Crew, crew
-from tests.tcp_proxy import Aside
 
 NEVER_PAID, PATIENT = 4, 3
 """An order of each kind is `step * 20` and this."""
-LEAST = {Kind.STEP: 3, Kind.FIRED: 2, Kind.ANSWER: 3, Kind.UNDONE: 2, Kind.CHECKPOINTS: 1}
+LEAST = {Kind.STEP: 3, Kind.FIRED: 1, Kind.ANSWER: 3, Kind.UNDONE: 2, Kind.CHECKPOINTS: 1}
 """Commits that a worker makes at least, unless it is so slow that several become one."""
 TIMERS = (Reminded.__type__, Expired.__type__)
 
@@ -52,13 +52,17 @@ class Calm(Fulfilling):
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_worker_dies_at_every_commit(kind: str, request: pytest.FixtureRequest, tmp_path: Path, schema: str) -> None:
+async def test_a_worker_dies_at_every_commit(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, schema: str
+) -> None:
     server = request.getfixturevalue("postgres_url") if kind == "postgresql" else None
-    with crew() as hired, ThreadPoolExecutor() as threads:
+    with crew() as hired:
         lanes = [Lane(hired, where, server, tmp_path, f"{schema}_{where}") for where in get_args(Where)]
-        for lane, done in [(lane, threads.submit(lane.kill_at_every_commit)) for lane in lanes]:
-            done.result()
-            lane.check()
+        async with asyncio.TaskGroup() as tasks:
+            for lane in lanes:
+                tasks.create_task(lane.kill_at_every_commit())
+    for lane in lanes:
+        lane.check()
 
 
 class Lane:
@@ -72,64 +76,77 @@ class Lane:
         self._calm = Calm(server or f"sqlite:///{self._file}", schema, folder / f"{where}.journal")
         self._app = self._calm.app()
         self._orders: list[int] = []
+        self._is_torn = where == "during" and server is None
+        """The commit does not come about."""
+        self._undone: list[tuple[int, str]] = []
+        """Of which order, and what, when the commit says that it is undone."""
         self.killed: Counter[Kind] = Counter()
         """At how many commits of each kind."""
 
-    def kill_at_every_commit(self) -> None:
+    async def kill_at_every_commit(self) -> None:
         self._app.migrate()
         for kind in Kind:
             tries = 2
             while tries:
-                if self._is_killed_at(kind, self.killed[kind] + 1):
+                if await self._is_killed_at(kind, self.killed[kind] + 1):
                     self.killed[kind] += 1
                 else:
                     tries = tries - 1 if self.killed[kind] < LEAST[kind] else 0
 
-    def _is_killed_at(self, kind: Kind, number: int) -> bool:
+    async def _is_killed_at(self, kind: Kind, number: int) -> bool:
         """Let two orders be worked on; tell whether the worker got as far as its so manyth commit of a kind."""
         what = f"{self._where} the {number}. commit: {kind.value}"
         following = len(self._orders) // 2 * 20
         orders = [following + NEVER_PAID, following + PATIENT]
         self._orders += orders
-        with self._app.transaction() as connection:
-            self._app.record(*[Placed(order=order) for order in orders], via=connection)
-        with self._first_worker(kind, number) as worker:
-            until_sync(lambda: worker.exitcode is not None or self._is_done(worker), what)
-            code = self._hired.stop(worker)
+        record(self._app, *[Placed(order=order) for order in orders])
+        async with self._first_worker(kind, number) as worker:
+            await self._until(lambda: worker.exitcode is not None or self._is_done(worker), what)
+            code = await self._stop(worker, what)
         if code != 0:
-            torn = self._where == "during" and self._server is None
-            assert -code == (signal.SIGXFSZ if torn else signal.SIGKILL), what
+            assert -code == (signal.SIGXFSZ if self._is_torn else signal.SIGKILL), what
             second = self._hired.start(self._calm.work)
-            until_sync(lambda: self._is_done(second), f"{what}; the second worker")
-            assert self._hired.stop(second) == 0, what
+            await self._until(lambda: self._is_done(second), f"{what}; the second worker")
+            assert await self._stop(second, what) == 0, what
+            if kind is Kind.UNDONE:
+                self._undone.append((orders[0], "refund" if number == 1 else "release"))
         self._app.log.own.close()
         return code != 0
 
-    @contextmanager
-    def _first_worker(self, kind: Kind, number: int) -> Iterator[BaseProcess]:
+    async def _until(self, condition: Callable[[], object], what: str) -> None:
+        await until(condition, what, every=0.05)  # whoever asks all the time takes the time of the workers
+
+    async def _stop(self, worker: BaseProcess, what: str) -> int:
+        worker.terminate()
+        await self._until(lambda: worker.exitcode is not None, f"{what}: it stops")
+        assert worker.exitcode is not None
+        return worker.exitcode
+
+    @asynccontextmanager
+    async def _first_worker(self, kind: Kind, number: int) -> AsyncIterator[BaseProcess]:
         calm = self._calm
         if self._server is None:
             yield self._hired.start(calm.work_until, kind, number, self._where, self._file)
             return
         there = urlsplit(self._server)
         proxy = KillingProxy(there.port or 5432, Commits(calm.schema, kind, number), self._where)
-        with Aside(proxy):
+        async with proxy:
             netloc = f"{there.username}@127.0.0.1:{proxy.port}"
             url = there._replace(netloc=netloc, query="sslmode=disable&gssencmode=disable").geturl()
             worker = self._hired.start(replace(calm, url=url).work)
             assert worker.pid is not None
-            proxy.victim.set_result(worker.pid)
+            proxy.victim = worker.pid
             yield worker
 
     def _is_done(self, worker: BaseProcess) -> bool:
         """Every process has ended, nothing is left to do, and all is in the hands of this worker."""
-        worker.join(0.02)  # whoever asks all the time takes the time of the worker
-        processes, standings = self._app.processes, self._app.operations.standings()
-        begun = len(processes.list(limit=1000)) == len(self._orders)
-        going_on = any(processes.list(status=status) for status in ("running", "compensating"))
-        owners = [str(part.owner) for each in standings for part in each.partitions]
-        taken = all(f":{worker.pid}:" in owner for owner in owners)
-        return begun and taken and not going_on and not any(each.behind or each.retrying for each in standings)
+        processes = self._app.processes
+        if len(processes.list(limit=1000)) < len(self._orders):
+            return False
+        if any(processes.list(status=status) for status in ("running", "compensating")) or not idle(self._app):
+            return False
+        owners = [str(part.owner) for each in self._app.operations.standings() for part in each.partitions]
+        return all(f":{worker.pid}:" in owner for owner in owners)
 
     def check(self) -> None:
         """Every effect came once, and the workers were killed at commits of every kind."""
@@ -150,6 +167,10 @@ class Lane:
                 assert json.loads(seen.state)["reminders"] == 1
                 once += [Reminded, Expired, Refund, Release]
             assert counts == Counter(each.__type__ for each in once)
+        noted = self._calm.noted()
+        calls = 2 if self._where == "before" or self._is_torn else 1
+        for order, what in self._undone:
+            assert noted[order].count(f"{what} begins") == calls, f"{self._where} it was known to be done"
         killed = self.killed
         print(self._where, {kind.name: number for kind, number in killed.items()})
         assert all(killed[kind] >= least for kind, least in LEAST.items())

@@ -7,7 +7,7 @@ import json
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
+from itertools import permutations
 from typing import Any, ClassVar
 
 import pytest
@@ -16,6 +16,7 @@ from ensue import App, Backoff, Command, DomainEvent, Process, SourcedEvent, mov
 from ensue.app.mapping import mermaid, svg
 from ensue.errors import DeclarationError, DuplicateName, UnknownName
 from ensue.handlers.timers.firing import fire_due
+from tests.managing import idle, record, work
 from tests.patience import until
 
 NAMES = "test.managing."
@@ -95,20 +96,12 @@ class SignUp(Process):
             self.end("failed")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/log.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 @pytest.fixture
 def make(url: str, schema: str) -> Callable[..., App]:
     def make(*classes: type[Process], commands: tuple[type[Command], ...] = COMMANDS, **options: Any) -> App:
         app = App("managing", url, schema=schema, migrate=True)
         for command in commands:
-            app.handle(command, name=command.__name__)(ignore)
+            app.handle(command, name=command.__name__, start=options.get("start", "now"))(ignore)
         for cls in classes:
             app.process(key="user", **{"retry": Backoff(first=0.05, most=0.05), **options})(cls)
         app.migrate()
@@ -118,11 +111,6 @@ def make(url: str, schema: str) -> Callable[..., App]:
 
 
 def ignore(command: Command) -> None: ...
-
-
-def record(app: App, *events: DomainEvent) -> None:
-    with app.transaction() as connection:
-        app.record(*events, via=connection)
 
 
 def pass_time(app: App) -> None:
@@ -135,16 +123,6 @@ def pass_time(app: App) -> None:
 
 def types(app: App, *, after: int = 0) -> list[str]:
     return [each.type.removeprefix(NAMES) for each in app.read(after=after)]
-
-
-def idle(app: App) -> bool:
-    return not any(each.behind or each.retrying for each in app.operations.standings())
-
-
-async def work(app: App) -> None:
-    """Let a worker do all there is to do."""
-    async with app.running():
-        await until(lambda: idle(app))
 
 
 async def test_an_event_starts_it_and_another_ends_it(make: Callable[..., App]) -> None:
@@ -367,6 +345,60 @@ async def test_events_come_once_even_if_the_subscription_begins_anew(make: Calla
     await work(again)
     assert again.processes.show("SignUp", "ada").process.steps == 2
     assert len(list(again.read(types=[Subscribe]))) == 1
+
+
+def expected(order: tuple[type[DomainEvent], ...], times: int) -> tuple[str, int, int]:
+    """Return how a sign-up stands after events that come so many times, in how many steps, and with how many tries.
+
+    What has moved it moves it no more; what came before it began has not.
+    """
+    status, tries = "", 0
+    moved: set[int] = set()
+    for number, event in [*enumerate(order)] * times:
+        if number in moved:
+            continue
+        if event is SignedUp and not status:
+            status = "running"
+        elif event is Confirmed and status == "running":
+            status = "done"
+        elif event is Overdue and status == "running":
+            tries += 1
+            status = "running" if tries == 1 else "compensated"
+        else:
+            continue
+        moved.add(number)
+    return status, len(moved), tries
+
+
+async def test_every_message_twice_in_every_order_and_all_of_them_again(make: Callable[..., App]) -> None:
+    orders: list[tuple[Any, ...]] = sorted({*permutations((SignedUp, Confirmed, Overdue) * 2)}, key=repr)
+    users = [f"user {number}" for number in range(len(orders))]
+    app = make(SignUp)
+    for several in zip(*orders, strict=True):  # the first event of every user, then the second one of every user
+        record(app, *[event(user=user) for event, user in zip(several, users, strict=True)])
+    await work(app)
+
+    def check(app: App, times: int) -> None:
+        log: dict[str | None, list[type]] = {user: [] for user in users}
+        for each in app.read():
+            log[each.key].append(type(each.event))
+        for user, order in zip(users, orders, strict=True):
+            status, steps, tries = expected(order, times)
+            shown = app.processes.show("SignUp", user)
+            seen = shown.process
+            assert (seen.status, seen.steps, json.loads(seen.state)["tries"]) == (status, steps, tries), order
+            assert len(shown.steps) == steps, order
+            assert [each.name for each in shown.timers] == ["deadline"] * (status == "running"), order
+            undone = [Flagged, Apologise, Unsubscribe] if status == "compensated" else []
+            assert log[user] == [*order, Subscribe, Greet, *undone], order
+        assert app.operations.dead_letters() == []
+
+    check(app, 1)
+    for name in ("SignUp", *[each.__name__ for each in COMMANDS]):
+        app.operations.retire(name, actor="ada", reason="so that every event and every command comes again")
+    again = make(SignUp, start="beginning")
+    await work(again)
+    check(again, 2)
 
 
 async def test_events_with_other_keys_in_other_partitions(url: str, schema: str) -> None:

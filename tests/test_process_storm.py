@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fulfilment import Fulfilling, Placed, check
+from tests.managing import idle, record
 from tests.patience import until_sync
 from tests.processes import crew
 
@@ -34,8 +35,7 @@ def test_every_process_ends_as_declared(kind: str, request: pytest.FixtureReques
         for moment, order in sorted(things):
             time.sleep(max(0.0, began + moment - time.monotonic()))
             if order >= 0:
-                with app.transaction() as connection:
-                    app.record(Placed(order=order), via=connection)
+                record(app, Placed(order=order))
             else:
                 victim = rng.randrange(len(workers))
                 hired.kill(workers[victim])
@@ -48,7 +48,7 @@ def test_every_process_ends_as_declared(kind: str, request: pytest.FixtureReques
             "every process has ended",
             seconds=60,
         )
-        until_sync(lambda: all(each.behind == each.retrying == 0 for each in app.operations.standings()), seconds=30)
+        until_sync(lambda: idle(app), seconds=30)
         for worker in workers:
             assert hired.stop(worker) == 0
     ended = check(app, storm)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,14 +16,6 @@ from tests.patience import until
 class Ticked(DomainEvent, name="test.schedules.ticked"):
     at: datetime
     by: str
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/log.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
 
 
 def ticks(app: App) -> list[datetime]:

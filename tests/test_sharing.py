@@ -31,14 +31,6 @@ class Shared(DomainEvent, key="key", name="test.sharing.shared"):
     n: int
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'log.db'}"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 @pytest.fixture
 def app(url: str, schema: str) -> App:
     app = App("sharing", url, schema=schema)

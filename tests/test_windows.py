@@ -118,11 +118,6 @@ async def remove(source: str) -> None:
     await client.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/log.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-
-
 @pytest.mark.parametrize(("keep", "short"), [("7d", True), ("10d", False)])
 async def test_a_receiver_that_forgets_too_soon_says_so_when_it_starts(
     url: str, schema: str, source: str, caplog: pytest.LogCaptureFixture, keep: str, short: bool
