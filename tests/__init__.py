@@ -1,3 +1,3 @@
 import pytest
 
-pytest.register_assert_rewrite("tests.broker_suite")
+pytest.register_assert_rewrite("tests.broker_suite", "tests.fulfilment")

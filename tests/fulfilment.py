@@ -1,4 +1,4 @@
-"""The programs of the process storm: orders that have to be reserved and paid in time, or are taken back."""
+"""The programs of the process storm and the placed kills: orders that are reserved and paid in time, or taken back."""
 
 from __future__ import annotations
 

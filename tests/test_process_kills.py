@@ -110,7 +110,7 @@ class Lane:
             assert await self._stop(second, what) == 0, what
             if kind is Kind.UNDONE:
                 self._undone.append((orders[0], "refund" if number == 1 else "release"))
-        self._app.log.own.close()
+        self._app.log.own.close()  # the last one: the write-ahead log goes, and grows anew
         return code != 0
 
     async def _until(self, condition: Callable[[], object], what: str) -> None:
