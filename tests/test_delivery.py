@@ -19,7 +19,9 @@ import psycopg
 import pytest
 
 from ensue import App, Backoff, Delivery, DomainEvent, Done, Park, Recorded, Retry, context, errors
+from ensue.subscriptions import Worker
 from ensue.subscriptions.operating import Decision, Filter
+from ensue.subscriptions.runner import Runner
 from tests.naming import named
 from tests.patience import until
 
@@ -1109,12 +1111,16 @@ async def test_stopping_waits_for_the_events_in_hand(app: App) -> None:
 
     record(app, Loose(n=1), Loose(n=2))
 
+    working = asyncio.Queue[Worker]()
+
     async def run() -> None:
-        async with app.running(grace=20):
+        async with app.running(grace=20) as worker:
+            working.put_nowait(worker)
             await begun.wait()
 
     running = asyncio.create_task(run())
-    await begun.wait()
+    runners = (await working.get())._crew.runners
+    await until(lambda: runners and all(isinstance(r, Runner) and r.stopping for r in runners.values()))
     for _ in range(20):
         await asyncio.sleep(0)
     assert not running.done()

@@ -114,7 +114,7 @@ class Lane:
         return code != 0
 
     async def _until(self, condition: Callable[[], object], what: str) -> None:
-        await until(condition, what, every=0.05)  # whoever asks all the time takes the time of the workers
+        await until(condition, what)
 
     async def _stop(self, worker: BaseProcess, what: str) -> int:
         worker.terminate()
