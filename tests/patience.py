@@ -9,11 +9,11 @@ from collections.abc import Callable
 PATIENCE = 20.0
 """Seconds after which what should have happened counts as not happening; a slow machine needs some."""
 
-_BOUND = 3 * PATIENCE
+BOUND = 3 * PATIENCE
 """Seconds after which a condition counts as never to hold, where nothing depends on how soon it does."""
 
 
-async def until(condition: Callable[[], object], what: str = "", *, seconds: float = _BOUND) -> float:
+async def until(condition: Callable[[], object], what: str = "", *, seconds: float = BOUND) -> float:
     """Wait until the condition holds; return after how many seconds it did.
 
     While it is looked at, the event loop stands still: for as long it then runs, or what is waited for would starve
@@ -28,7 +28,7 @@ async def until(condition: Callable[[], object], what: str = "", *, seconds: flo
     return time.monotonic() - began
 
 
-def until_sync(condition: Callable[[], object], what: str = "", *, seconds: float = _BOUND) -> float:
+def until_sync(condition: Callable[[], object], what: str = "", *, seconds: float = BOUND) -> float:
     """As `until`, where there is no event loop: others get the processor for as long as one look takes."""
     began = looked = time.monotonic()
     while not condition():

@@ -113,6 +113,12 @@ class Shop:
         assert done.code == 0, done
         return done
 
+    def bad(self, *arguments: str) -> Done:
+        """Run a command that is expected to end with 1."""
+        done = self(*arguments)
+        assert done.code == 1, done
+        return done
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Run a command in a process of its own."""
         process = subprocess.Popen(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.shop import Shop, open_shop
 
 APP = """
 from ensue import App, Command, DomainEvent, Process, moves, starts
@@ -39,78 +37,60 @@ class Work(Process, name="work", version=2):
     def _(self, event: Ended) -> None:
         self.end()
 """
-RECORD = """
-import asyncio
-from work import app, Begun, Ended
-app.migrate()
-with app.transaction() as connection:
-    app.record(Begun(id="one"), Begun(id="two"), Ended(id="two"), Begun(id="three"), via=connection)
-async def main():
-    async with app.running():
-        while any(each.behind for each in await asyncio.to_thread(app.operations.standings)):
-            await asyncio.sleep(0.01)
-asyncio.run(main())
-"""
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def ensue(request: pytest.FixtureRequest, tmp_path: Path, schema: str) -> Run:
+def shop(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    schema: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Shop]:
     url = f"sqlite:///{tmp_path}/log.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    (tmp_path / "work.py").write_text(APP.format(url=url, schema=schema))
-
-    def run(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        program = ["-c", RECORD] if not words else ["-m", "ensue.cli", *words, "--app", "work:app"]
-        done = subprocess.run(
-            [sys.executable, *program],
-            cwd=tmp_path,
-            env={**os.environ, "NO_COLOR": "1", "LOGNAME": "dora", "ENSUE_ACTOR": "dora"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            stdin=subprocess.DEVNULL,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
-
-    run()
-    return run
+    for shop in open_shop(tmp_path, url, schema, monkeypatch, capsys):
+        monkeypatch.setenv("ENSUE_ACTOR", "dora")
+        shop.write(APP.format(url=url, schema=schema))
+        shop.app.migrate()
+        begun, ended = shop.module.Begun, shop.module.Ended
+        with shop.app.transaction() as connection:
+            shop.app.record(begun(id="one"), begun(id="two"), ended(id="two"), begun(id="three"), via=connection)
+        shop.work(lambda: all(each.behind == 0 for each in shop.app.operations.standings()))
+        yield shop
 
 
-def test_processes_are_listed_shown_and_cancelled(ensue: Run) -> None:
-    listed = json.loads(ensue("process", "list", "--json").stdout)
+def test_processes_are_listed_shown_and_cancelled(shop: Shop) -> None:
+    listed = shop.good("process", "list", "--json").json
     assert {each["key"]: each["status"] for each in listed} == {"one": "running", "two": "done", "three": "running"}
-    words = ensue("process", "list", "work", "--status", "running", "--key", "one").stdout.split()
+    words = shop.good("process", "list", "work", "--status", "running", "--key", "one").out.split()
     assert words[6:12] == ["outcome", "work", "one", "v2", "running", "1"]
-    assert ensue("process", "list", "other").stdout == "Nothing matches.\n"
+    assert shop.good("process", "list", "other").out == "Nothing matches.\n"
 
-    shown = ensue("process", "show", "work", "one").stdout
+    shown = shop.good("process", "show", "work", "one").out
     for part in ("to be undone Undo", "deadline", "set deadline", "ensue process cancel work one --compensate"):
         assert part in shown, shown
-    told = json.loads(ensue("process", "show", "work", "one", "--json").stdout)
+    told = shop.good("process", "show", "work", "one", "--json").json
     assert told["history"][0]["did"] == {"timers": ["deadline"], "undo": ["Undo"]}
     assert told["timers"][0]["name"] == "deadline"
 
-    assert "say --yes" in ensue("process", "cancel", "work", "one", code=1).stderr
-    said = ensue("process", "cancel", "work", "one", "--compensate", "--yes", "--reason", "a test").stdout
+    assert "say --yes" in shop.bad("process", "cancel", "work", "one").err
+    said = shop.good("process", "cancel", "work", "one", "--compensate", "--yes", "--reason", "a test").out
     assert said == "work of one is cancelled; undone by Undo\n"
-    shown = ensue("process", "show", "work", "one").stdout
+    shown = shop.good("process", "show", "work", "one").out
     for part in ("compensating", "a test", "to be undone Undo (is with its handler)", "ensue dead list", "give up"):
         assert part in shown, shown
-    assert ensue("process", "list", "--status", "compensating").stdout.split()[8:10] == ["one", "v2"]
-    assert json.loads(ensue("process", "cancel", "work", "three", "--yes", "--json").stdout)["recorded"] == []
-    assert "there is no process 'work' of the key 'four'" in ensue("process", "show", "work", "four", code=1).stderr
-    audit = json.loads(ensue("audit", "--json").stdout)
+    assert shop.good("process", "list", "--status", "compensating").out.split()[8:10] == ["one", "v2"]
+    assert shop.good("process", "cancel", "work", "three", "--yes", "--json").json["recorded"] == []
+    assert "there is no process 'work' of the key 'four'" in shop.bad("process", "show", "work", "four").err
+    audit = shop.good("audit", "--json").json
     assert [(each["action"], each["actor"], each["key"]) for each in audit] == [
         ("cancel process", "dora", "three"),
         ("cancel process", "dora", "one"),
     ]
 
 
-def test_a_process_is_drawn(ensue: Run, tmp_path: Path) -> None:
-    assert "timer: after 3d" in ensue("process", "diagram", "work").stdout
-    ensue("process", "diagram", "work", "--version", "2", "--format", "svg", "--output", "work.svg")
-    assert "</svg>" in (tmp_path / "work.svg").read_text()
-    assert "has no version 1" in ensue("process", "diagram", "work", "--version", "1", code=1).stderr
+def test_a_process_is_drawn(shop: Shop) -> None:
+    assert "timer: after 3d" in shop.good("process", "diagram", "work").out
+    shop.good("process", "diagram", "work", "--version", "2", "--format", "svg", "--output", "work.svg")
+    assert "</svg>" in (shop.folder / "work.svg").read_text()
+    assert "has no version 1" in shop.bad("process", "diagram", "work", "--version", "1").err

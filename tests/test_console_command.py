@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.bookshop import Bookshop
+
 ROOT = Path(__file__).parent.parent
 SHOP = """
 import ensue
@@ -25,7 +27,7 @@ app = Bookshop("sqlite:///shop.db").app
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "books.py").write_text(SHOP)
-    subprocess.run(command("migrate", "books:app"), cwd=tmp_path, env=environment(), check=True, capture_output=True)
+    Bookshop(f"sqlite:///{tmp_path}/shop.db").app.migrate()
     return tmp_path
 
 

@@ -153,7 +153,7 @@ class Site:
 def _marked(behaviour: Behaviour) -> Any:
     """Mark what starts the node many times, which takes it some seconds each."""
     slow = str(behaviour) == "order_by_key_survives_any_number_of_outages"
-    return pytest.param(behaviour, marks=[pytest.mark.slow] if slow else [])
+    return pytest.param(behaviour, marks=[pytest.mark.slow, pytest.mark.timeout(240)] if slow else [])
 
 
 @pytest.mark.parametrize("behaviour", [_marked(each) for each in behaviours(ABILITIES)], ids=str)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from ensue.brokers import Broker, Consumer, Incoming, Outgoing, Publisher, broker_at
 from ensue.contracts.cloudevents import JSON, CloudEvent, parse
 from ensue.errors import BrokerRefused, BrokerUnavailable
-from tests.patience import PATIENCE
+from tests.patience import BOUND, PATIENCE
 from tests.tcp_proxy import Proxy
 
 SECRET = "pass%word:5@x"
@@ -265,7 +265,7 @@ def without_password(url: str) -> str:
 async def fetched(consumer: Consumer, count: int, *, most: int = 100) -> list[Incoming]:
     """Fetch until there are so many messages; with a deadline."""
     found: list[Incoming] = []
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + BOUND
     while len(found) < count:
         assert time.monotonic() < deadline, f"only {len(found)} of {count} messages came"
         found += await consumer.fetch(min(most, count - len(found)), 1)
@@ -280,7 +280,7 @@ async def soon(outcome: Awaitable[Any], seconds: float = PATIENCE) -> Any:
 
 async def again(what: Callable[[], Awaitable[Any]]) -> Any:
     """Repeat until the broker is there again."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + BOUND
     while True:
         try:
             return await soon(what())
@@ -308,7 +308,7 @@ async def refused(opening: Callable[[], Awaitable[None]]) -> BrokerRefused:
 
 async def published(publisher: Publisher, messages: Sequence[Outgoing]) -> None:
     """Publish as a relay does, again and again until the broker has them all."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + BOUND
     left = list(messages)
     while left:
         assert time.monotonic() < deadline, f"{len(left)} messages were never taken"

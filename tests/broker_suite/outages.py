@@ -283,7 +283,7 @@ async def the_next_consumer_takes_over_from_one_that_vanished(case: Case) -> Non
 @needs(R | Ability.RESTARTS | Ability.DURABLE)
 async def order_by_key_survives_any_number_of_outages(case: Case) -> None:
     """A relay and an inbox, reduced to what they make of the two ends, while the server is stopped and killed."""
-    keys, rounds = 5, 60
+    keys, rounds = 5, 40
     first_seen: list[tuple[str, int]] = []
     seen: set[tuple[str, int]] = set()
     async with case.site.own(Wanted()) as server:
@@ -316,12 +316,12 @@ async def order_by_key_survives_any_number_of_outages(case: Case) -> None:
                 await consumer.acknowledge(came)
 
         async def outages() -> None:
-            for number in range(6):
+            for number in range(4):  # killed and stopped, each twice, one after the other
                 await until(lambda number=number: progress >= number * 10, "it goes on")  # type: ignore[misc]
                 await (server.stop() if number % 2 else server.kill())
                 await server.start()
 
-        async with asyncio.timeout(3 * PATIENCE):
+        async with asyncio.timeout(10 * PATIENCE):  # some brokers take ten seconds to be there again
             await asyncio.gather(relay(), inbox(), outages())
         await soon(publisher.close())
         await soon(consumer.close())
