@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
@@ -101,24 +101,21 @@ class Lane:
         self._orders += orders
         record(self._app, *[Placed(order=order) for order in orders])
         async with self._first_worker(kind, number) as worker:
-            await self._until(lambda: worker.exitcode is not None or self._is_done(worker), what)
+            await until(lambda: worker.exitcode is not None or self._is_done(worker), what)
             code = await self._stop(worker, what)
         if code != 0:
             assert -code == (signal.SIGXFSZ if self._is_torn else signal.SIGKILL), what
             second = self._hired.start(self._calm.work)
-            await self._until(lambda: self._is_done(second), f"{what}; the second worker")
+            await until(lambda: self._is_done(second), f"{what}; the second worker")
             assert await self._stop(second, what) == 0, what
             if kind is Kind.UNDONE:
                 self._undone.append((orders[0], "refund" if number == 1 else "release"))
         self._app.log.own.close()  # the last one: the write-ahead log goes, and grows anew
         return code != 0
 
-    async def _until(self, condition: Callable[[], object], what: str) -> None:
-        await until(condition, what)
-
     async def _stop(self, worker: BaseProcess, what: str) -> int:
         worker.terminate()
-        await self._until(lambda: worker.exitcode is not None, f"{what}: it stops")
+        await until(lambda: worker.exitcode is not None, f"{what}: it stops")
         assert worker.exitcode is not None
         return worker.exitcode
 
