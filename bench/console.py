@@ -295,7 +295,10 @@ def _large(room: Room) -> Iterator[Figure]:
                 fill(made.url, f"{made.schema}_shop", events, dead)
                 step(1)
             paths = views(events, first_dead(made.url, f"{made.schema}_shop"))
-            with serving(Console(shop.app)) as address, httpx.Client(base_url=address, timeout=600) as client:
+            with (
+                serving(Console(shop.app)) as address,
+                httpx.Client(base_url=address, timeout=600, follow_redirects=True) as client,
+            ):
 
                 def measure() -> float:
                     nonlocal slowest, slow

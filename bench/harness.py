@@ -97,9 +97,10 @@ class Room:
     def interleave(self, what: str, sides: Sequence[Side], *, runs: int = 0) -> list[Series]:
         """Run all sides in turn; the order is reversed in every other round.
 
-        There is a round for warmth first, unless fewer `runs` than usual are asked for because they take so long.
+        There is a round for warmth first, unless it is to be quick, or fewer `runs` than usual are asked for because
+        they take so long.
         """
-        rounds, warmth = (min(runs, self.runs), 0) if runs else (self.runs, 1)
+        rounds, warmth = (min(runs, self.runs), 0) if runs else (self.runs, 0 if self.quick else 1)
         values: list[list[float]] = [[] for _ in sides]
         with self.steps(what, (rounds + warmth) * len(sides)) as step:
             for number in range(rounds + warmth):

@@ -64,7 +64,7 @@ def test_runs_are_interleaved_and_the_ratio_is_of_the_medians(tmp_path: Path) ->
         order.append("theirs")
         return next(theirs)
 
-    room = Room("", tmp_path, runs=3, quick=True, progress=Progress(disable=True), group="x")
+    room = Room("", tmp_path, runs=3, quick=False, progress=Progress(disable=True), group="x")
     figure = room.compare("both", "/s", Side("ours", measure_ours), Side("theirs", measure_theirs), target=Target(3))
 
     assert order == ["theirs", "ours", "ours", "theirs", "theirs", "ours", "ours", "theirs"]
