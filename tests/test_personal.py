@@ -16,7 +16,9 @@ from uuid import UUID, uuid4
 
 import msgspec
 import psycopg
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from ensue import (
     Aggregate,
@@ -52,8 +54,12 @@ from ensue.events import kinds
 from ensue.events.personal import PERSONAL
 from ensue.history import forgetting
 from ensue.keys import LocalKeys, make_master_key, vault
+from ensue.lake import Collector, Lake
+from ensue.lake.typed import view_name
+from ensue.seals import SigningKey
 from ensue.subscriptions.operating import Filter
 from ensue.testing import given
+from tests.lake_files import contents
 from tests.patience import until
 
 NAMES = "test.personal."
@@ -512,6 +518,45 @@ def test_no_copy_of_it_is_anywhere_before_or_after_and_the_key_is_gone(make: Cal
     assert [each.action for each in app.operations.audit()] == ["forget", "edit"]
     again = app.forget(str(USER))
     assert (again.known, again.forgotten_at) == (False, done.forgotten_at)
+
+
+def test_no_copy_in_lakes_or_seals_holds_it_and_every_seal_still_verifies(
+    make: Callable[..., App], tmp_path: Path
+) -> None:
+    app = _busy(make, table=False)
+    asyncio.run(_fill(app))
+    formats, key, out = ("delta", "iceberg", "parquet", "jsonl"), SigningKey.make("personal.test"), tmp_path / "seals"
+
+    def collect_and_seal() -> None:
+        for format in formats:
+            lake = Lake(f"{format}+{tmp_path}/lakes/{format}")
+            Collector(app.log, lake, everything=True, rows=3).collect()
+            assert lake.check() == []
+        app.seals.seal(key)
+        app.seals.take(out, trusted=[key.public])
+
+    def found() -> list[bytes]:
+        return [each for copy in (dump(app), *contents(tmp_path)) for each in SAID if each in copy]
+
+    collect_and_seal()
+    assert app.forget(str(USER)).swept
+    record(app, Went(user="another"))
+    collect_and_seal()
+    assert found() == []
+    for format in formats:
+        sql = f"select email from {view_name(Joined.__type__)}"
+        ((email,),) = Lake(f"{format}+{tmp_path}/lakes/{format}").sql(sql).to_pandas().to_numpy().tolist()
+        assert email.startswith('{"') or "ensue" in email  # what was encrypted, as it was recorded
+    assert len(app.seals.checkpoints(trusted=[key.public])) == 2
+    for each in ([], [out]):
+        told = app.seals.verify(keys=[key.public], kept=each)
+        assert (told.holds, told.unsealed) == (True, 0)
+
+    left = tmp_path / "lakes" / "delta" / "left.parquet"  # one copy in the clear, compressed, and it is found
+    parquet.write_table(pa.table({"email": [SECRET]}), left)
+    assert found()
+    left.unlink()
+    assert found() == []
 
 
 async def test_what_goes_on_after_it_is_given_masks(make: Callable[..., App]) -> None:
