@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-import os
-import subprocess
-import sys
 import threading
-import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import fastavro
+import nats
 import pytest
-from pyarrow import parquet
 
 from ensue import App, DomainEvent, IntegrationEvent, context
 from ensue.errors import DeclarationError, LakeError, Overtaken, ProjectionError
 from ensue.lake import Checkpoint, Collector, Gatherer, Lake, compare, source_of
 from ensue.lake.columns import rows_of
-from tests.patience import until, until_sync
-from tests.servers import free_port
+from tests.broker_servers import shared_nats
+from tests.lake_files import contents
+from tests.patience import until
 
 FORMATS = ["delta", "iceberg", "parquet", "jsonl"]
 
@@ -135,10 +132,10 @@ def test_what_is_erased_is_nowhere_and_leaves_a_tombstone(format: str, sqlite: A
     lend(sqlite, 10)
     lend(sqlite, 1, reader="reader-to-forget")
     Collector(sqlite.log, lake).collect()
-    assert any(b"reader-to-for" in each for each in _all_files(tmp_path / "lake"))
+    assert any(b"reader-to-for" in each for each in contents(tmp_path / "lake"))
     assert len(lake.erase("reader-to-forget", dry_run=True)) == 1
     assert len(lake.erase("reader-to-forget")) == 1
-    assert not any(b"reader-to-for" in each for each in _all_files(tmp_path / "lake"))
+    assert not any(b"reader-to-for" in each for each in contents(tmp_path / "lake"))
     assert lake.erase("reader-to-forget") == []
     assert lake.check() == []
     assert compare(lake.events, source_of("library"), sqlite.log, ("integration",)) == []
@@ -152,18 +149,6 @@ def test_what_is_erased_is_nowhere_and_leaves_a_tombstone(format: str, sqlite: A
     assert Collector(sqlite.log, lake).collect() == 3
     assert lake.check() == []
     assert lake.sql("select count(*) as n from lake_book_lent_v1").to_pylist() == [{"n": 12}]
-
-
-def _all_files(folder: Path) -> Iterator[bytes]:
-    """Yield what is in the files of a lake: journals and catalogs too, and Parquet unpacked."""
-    for path in folder.rglob("*"):
-        if path.suffix == ".parquet":
-            yield str(parquet.ParquetFile(path).read().to_pylist()).encode()
-        if path.suffix == ".avro":
-            with path.open("rb") as file:
-                yield str(list(fastavro.reader(file))).encode()
-        if path.is_file():
-            yield path.read_bytes()
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -244,7 +229,7 @@ def test_a_lake_is_of_one_kind(sqlite: App, tmp_path: Path) -> None:
     [
         ("orc+/srv/lake", "there is no format 'orc'"),
         ("", "does not say where the lake is"),
-        ("parquet+s3://bucket/lake", "plain files are kept in a folder"),
+        ("parquet+ftp://bucket/lake", "plain files are kept in a folder, in s3"),
         ("/srv/lake?catalog=x", "only iceberg"),
     ],
 )
@@ -296,8 +281,6 @@ def test_what_was_pruned_from_the_log_is_replayed_from_the_lake(app: App, tmp_pa
         def lent(event: BookLent, connection: Any) -> None:
             connection.execute(f"insert into {table} values ({mark}, {mark})", (event.book, event.days))
 
-    import asyncio
-
     async def caught_up(app: App) -> None:
         async with app.running():
             await until(lambda: app.replays.builds("lent")[0].reach and _there(app))
@@ -348,12 +331,28 @@ async def test_workers_collect_what_an_application_declares(app: App, tmp_path: 
     assert [each.message for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
-async def test_what_services_publish_is_gathered_once(tmp_path: Path, schema: str) -> None:
-    broker, topic = f"memory://{schema}", "lake.BookLent.v1"
+@pytest.fixture(params=["memory", "nats"])
+def broker(request: pytest.FixtureRequest, schema: str) -> Iterator[str]:
+    if request.param == "memory":
+        yield f"memory://{schema}"
+        return
+    with shared_nats() as where:
+        yield f"nats://{where}/{schema}?timeout=10"
+
+        async def remove() -> None:
+            client = await nats.connect(f"nats://{where}")
+            await client.jetstream().delete_stream(schema)
+            await client.close()
+
+        asyncio.run(remove())
+
+
+async def test_what_services_publish_is_gathered_once(tmp_path: Path, schema: str, broker: str) -> None:
+    topic = f"{schema}.BookLent"
     apps = [App(f"library {name}", f"sqlite:///{tmp_path}/{name}.db", migrate=True) for name in ("north", "south")]
     lake = Lake(tmp_path / "lake")
     for number, app in enumerate(apps):
-        app.relay(broker, BookLent)
+        app.relay(broker, BookLent, topic=lambda _: topic)
         app.migrate()
         lend(app, 5, first=100 * number)
     for app in apps:
@@ -371,52 +370,3 @@ async def test_what_services_publish_is_gathered_once(tmp_path: Path, schema: st
         assert mine[theirs.id_text].recorded_at == theirs.recorded_at
         assert mine[theirs.id_text].position == theirs.position
     assert lake.sql("select count(*) as n from lake_book_lent_v1").to_pylist() == [{"n": 10}]
-
-
-@pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Lend a bucket of a server that speaks as S3 does."""
-    port = free_port()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"HOME": str(tmp_path)},
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-
-        def made() -> bool:
-            try:
-                urllib.request.urlopen(urllib.request.Request(f"{address}/lakes", method="PUT")).close()
-            except OSError:
-                return False
-            return True
-
-        until_sync(made, seconds=60)
-        for name, value in {
-            "AWS_ENDPOINT_URL": address,
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        yield "s3://lakes"
-    finally:
-        server.kill()
-        server.wait()
-
-
-def test_lakes_in_object_storage(bucket: str, sqlite: App, tmp_path: Path) -> None:
-    lend(sqlite, 10)
-    with pytest.raises(LakeError, match="say where the catalog is"):
-        Lake(f"iceberg+{bucket}/nowhere")
-    for address in (f"{bucket}/delta", f"iceberg+{bucket}/iceberg?catalog=sqlite:///{tmp_path}/catalog.db"):
-        lake = Lake(address)
-        assert Collector(sqlite.log, lake).collect() == 10
-        assert lake.check() == []
-        assert lake.sql("select count(*) as n from lake_book_lent_v1").to_pylist() == [{"n": 10}]
-        assert len(lake.erase("r1")) == 2
-        assert lake.check() == []

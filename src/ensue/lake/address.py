@@ -43,9 +43,11 @@ class Address:
             from ensue.lake.iceberg import IcebergTable, catalog_of
 
             return IcebergTable(catalog_of(self.place, dict(self.options)), name)
+        from ensue.lake.places import Bucket, Folder
         from ensue.lake.plain import PlainTable
 
-        return PlainTable(Path(self.place) / name, self.format)
+        place = Bucket(f"{self.place}/{name}") if self.local is None else Folder(self.local / name)
+        return PlainTable(place, self.format)
 
     def names(self) -> Sequence[str]:
         """Return the names of the tables of single types that are there; they are kept beside the events."""
@@ -81,9 +83,4 @@ def read_address(text: str | Path) -> Address:
         raise LakeError(f"{given!r} does not say where the lake is: give a folder or a URL")
     if "://" not in place:
         place = str(Path(place).absolute())
-    elif format in ("parquet", "jsonl"):
-        raise LakeError(
-            f"{given!r}: plain files are kept in a folder; object storage cannot put many of them in place at one "
-            "moment. Use delta or iceberg there"
-        )
     return Address(format, place.rstrip("/") or "/", options)
