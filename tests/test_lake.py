@@ -247,25 +247,6 @@ def test_values_that_do_not_fit_their_column_are_told(sqlite: App, tmp_path: Pat
     assert row == {"days": None, "fee": None, "misfits": "days,fee"}
 
 
-def test_polars_pandas_and_duckdb_read_the_same_tables(sqlite: App, tmp_path: Path) -> None:
-    import duckdb
-    import pandas as pd
-    import polars as pl
-
-    lend(sqlite, 20)
-    for address in (f"{tmp_path}/delta", f"iceberg+{tmp_path}/iceberg", f"parquet+{tmp_path}/parquet"):
-        Collector(sqlite.log, Lake(address)).collect()
-    frame = pl.read_delta(f"{tmp_path}/delta/events")
-    assert frame["sequence"].to_list() == list(range(1, 21))
-    files = pl.read_parquet(f"{tmp_path}/parquet/events/date=*/**/*.parquet", hive_partitioning=True)
-    assert files["id"].sort().to_list() == frame["id"].sort().to_list()
-    asked = f"select count(distinct id) from read_parquet('{tmp_path}/parquet/events/date=*/**/*.parquet')"
-    assert duckdb.execute(asked).fetchall() == [(20,)]
-    table: Any = Lake(f"iceberg+{tmp_path}/iceberg").sql("select days, fee from lake_book_lent_v1")
-    assert isinstance(table.to_pandas(), pd.DataFrame)
-    assert table.to_pandas()["days"].sum() == sum(range(20))
-
-
 def test_what_was_pruned_from_the_log_is_replayed_from_the_lake(app: App, tmp_path: Path) -> None:
     mark = "%s" if app.log.place.url.startswith("postgres") else "?"
     table = f"lent_{app.log.place.schema}"
