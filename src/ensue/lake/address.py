@@ -55,14 +55,10 @@ class Address:
             from ensue.lake.iceberg import catalog_of, names
 
             return [each for each in names(catalog_of(self.place, dict(self.options))) if each != "events"]
-        from ensue.lake.libraries import filesystems
+        from ensue.lake.places import folders
 
-        if (folder := self.local) is not None:
-            found = {each.name for each in folder.iterdir() if each.is_dir()}
-        else:
-            system, path = filesystems.FileSystem.from_uri(self.place)
-            there = system.get_file_info(filesystems.FileSelector(path, allow_not_found=True))
-            found = {each.base_name for each in there if not each.is_file}
+        folder = self.local
+        found = folders(self.place) if folder is None else {each.name for each in folder.iterdir() if each.is_dir()}
         return sorted(each for each in found - {"events"} if self.table(each).exists())
 
 

@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from ensue.errors import LakeError
 from ensue.lake.libraries import filesystems, library
 
+_AZURE = ("az://", "abfss://")
 _SKEW = timedelta(minutes=1)
 """By less than this the clocks of one storage's machines differ."""
 
@@ -119,12 +121,15 @@ class Folder:
 
 
 class Bucket:
-    """A part of a bucket, by its URL: `s3://bucket/lake/events`, `gs://bucket/lake/events`."""
+    """A part of a bucket, by its URL: `s3://bucket/lake/events`, `gs://bucket/lake/events`, `az://bucket/lake/events`."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        if not url.startswith(("s3://", "gs://")):
-            raise LakeError(f"{url}: plain files are kept in a folder, in s3://… or in gs://…; use delta+… elsewhere")
+        if not url.startswith(("s3://", "gs://", *_AZURE)):
+            raise LakeError(
+                f"{url}: plain files are kept in a folder, in s3://…, gs://…, az://… or abfss://…; "
+                "use delta+… elsewhere"
+            )
         self._heeds = False
         self._objects: Any = library("obstore", "lake")
         self._failures: Any = library("obstore.exceptions", "lake")
@@ -167,7 +172,10 @@ class Bucket:
         yield
 
     def arrow(self) -> tuple[Any, str]:
-        system, path = filesystems.FileSystem.from_uri(self._url)  # Arrow's own: its threads wait for no Python
+        """Return Arrow's own file system: its threads wait for no Python."""
+        if self._url.startswith(_AZURE):
+            return _azure(self._store)
+        system, path = filesystems.FileSystem.from_uri(self._url)
         return system, path
 
     def _create(self, name: str, data: bytes) -> bool:
@@ -196,3 +204,35 @@ class Bucket:
             "(If-None-Match: *), so two collectors would overwrite each other's commits. Use a storage that does, or "
             "iceberg+… with a catalog"
         )
+
+
+def folders(url: str) -> set[str]:
+    """Return the names of the folders that are right below a URL of object storage."""
+    found = library("obstore", "lake").list_with_delimiter(library("obstore.store", "lake").from_url(url))
+    return {each.rpartition("/")[2] for each in found["common_prefixes"]}
+
+
+def _azure(store: Any) -> tuple[Any, str]:
+    """Return Arrow's file system for Azure, and where in it a store is.
+
+    Arrow itself knows none of the variables by which obstore and deltalake find the account, its key and its server.
+    What they and Azure's own libraries call alike, as `AZURE_CLIENT_ID`, it reads if there is no key and no token.
+    """
+    account = store.config.get("account_name") or _told("AZURE_STORAGE_ACCOUNT_NAME")
+    if account is None:
+        raise LakeError("which of Azure's accounts is it? Set AZURE_STORAGE_ACCOUNT_NAME")
+    given = dict[str, str]()
+    if key := _told("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_MASTER_KEY"):
+        given["account_key"] = key
+    elif token := _told("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY"):
+        given["sas_token"] = "?" + token.removeprefix("?")  # Arrow puts it behind URLs as it is
+    if endpoint := _told("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"):
+        server = urlsplit(endpoint)
+        for service in ("blob", "dfs"):
+            given[f"{service}_storage_scheme"] = server.scheme
+            given[f"{service}_storage_authority"] = server.netloc.replace(".blob.", f".{service}.")
+    return filesystems.AzureFileSystem(account, **given), f"{store.config['container_name']}/{store.prefix}"
+
+
+def _told(*names: str) -> str | None:
+    return next((os.environ[name] for name in names if name in os.environ), None)
