@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -66,7 +67,9 @@ def test_polars_pandas_and_duckdb_read_the_same_tables(lakes: Path) -> None:
 
 
 @pytest.fixture
-def spark() -> Iterator[SparkSession]:
+def spark(monkeypatch: pytest.MonkeyPatch) -> Iterator[SparkSession]:
+    # A worker of xdist has no main file, by which PySpark takes it for a run of its own doctests.
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
     server = SparkConnectServer()
     server.start()
     _, port = server.listening_address
