@@ -24,9 +24,13 @@ from ensue.lake.table import Checkpoint, Compacted
 _catalogs: Any = library("pyiceberg.catalog", "iceberg")
 _failures: Any = library("pyiceberg.exceptions", "iceberg")
 _expressions: Any = library("pyiceberg.expressions", "iceberg")
+_arrow: Any = library("pyiceberg.io.pyarrow", "iceberg")
+_partitioning: Any = library("pyiceberg.partitioning", "iceberg")
+_sorting: Any = library("pyiceberg.table.sorting", "iceberg")
 _transforms: Any = library("pyiceberg.transforms", "iceberg")
 NAMESPACE = "ensue"
 _CHECKPOINTS = "ensue.checkpoints"
+_FIELD = "PARQUET:field_id"
 _TRIES = 50
 _decode = msgspec.json.Decoder(dict[str, tuple[int, int]]).decode
 
@@ -81,16 +85,20 @@ class IcebergTable:
     def create(self, schema: Any, partitions: Sequence[str], properties: dict[str, str]) -> None:
         kept = {f"write.metadata.metrics.column.{name}": "full" for name in schema.names if name in STATISTICS}
         wanted = {**properties, **kept, "write.metadata.metrics.default": "none"}
-        try:
-            with self._catalog.create_table_transaction(self._name, schema=schema, properties=wanted) as change:
-                with change.update_spec() as spec:
-                    for each in partitions:
-                        spec.add_identity(each)
-                with change.update_sort_order() as order:
-                    order.asc("sequence", _transforms.IdentityTransform())
-        except (_failures.TableAlreadyExistsError, _failures.CommitFailedException):
-            if not self.exists():
-                raise
+        numbered = _arrow.pyarrow_to_schema(
+            pa.schema([each.with_metadata({_FIELD: str(number)}) for number, each in enumerate(schema, 1)])
+        )
+        number_of = {each.name: each.field_id for each in numbered.fields}
+        as_it_is = _transforms.IdentityTransform()
+        spec = _partitioning.PartitionSpec(
+            *(
+                _partitioning.PartitionField(number_of[name], 1000 + place, as_it_is, name)
+                for place, name in enumerate(partitions)
+            )
+        )
+        order = _sorting.SortOrder(_sorting.SortField(number_of["sequence"], as_it_is))
+        with suppress(_failures.TableAlreadyExistsError):
+            self._catalog.create_table(self._name, numbered, partition_spec=spec, sort_order=order, properties=wanted)
 
     def properties(self) -> dict[str, str]:
         return dict(self._load().properties)
