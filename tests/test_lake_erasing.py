@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from pyiceberg.exceptions import ForbiddenError
+from pyiceberg.table.update.snapshot import ExpireSnapshots
 
 from ensue import App, IntegrationEvent, PastEvent, Personal, personal, upcast
 from ensue.cli import main
+from ensue.errors import LakeError
 from ensue.keys import LocalKeys
 from ensue.lake import Collector, Lake
 
@@ -98,6 +101,22 @@ def test_all_events_of_a_subject_and_no_others_are_emptied(format: str, app: App
     assert kept == before.keys() - set(expected)
     assert lake.check() == []
     assert lake.erase(PERSON) == []
+
+
+def test_a_catalog_that_keeps_older_snapshots_is_told_of(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise ForbiddenError("AccessDenied: remove-snapshots")
+
+    with app.transaction() as connection:
+        app.record(ABOUT[0], via=connection)
+    lake = Lake(f"iceberg+{tmp_path}/lake")
+    Collector(app.log, lake).collect()
+    monkeypatch.setattr(ExpireSnapshots, "commit", refuse)  # as a REST catalog has answered
+    with pytest.raises(LakeError, match=r"1 events are erased, but older snapshots .* AccessDenied: remove-snapshots"):
+        lake.erase(PERSON)
+    assert [each["payload"] for each in _rows(lake).values()] == [None]
 
 
 def _rows(lake: Lake) -> dict[str, dict[str, Any]]:

@@ -142,7 +142,13 @@ class IcebergTable:
             if here:
                 erased += here
                 self._rewrite(parts, lambda rows: without(rows, chosen, at))
-        self._forget()
+        try:
+            self._forget()
+        except _failures.RESTError as error:
+            raise LakeError(
+                f"{self._name}: {erased} events are erased, but older snapshots still hold what they said, and the "
+                f"catalog does not let them go: {error}. Expire them by the means of the catalog"
+            ) from error
         return erased
 
     # --- rewriting
