@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from ensue.errors import LakeError
 from ensue.events import look_at
 from ensue.events.personal import personal_members
 from ensue.lake.libraries import compute, pa
@@ -15,6 +16,10 @@ TOMBSTONE = ("stream", "key", "actor", "headers", "payload", "correlation_id", "
 
 STATISTICS = ("source", "sequence", "position", "id", "recorded_at")
 """The columns of which a format may keep the smallest and largest values: its metadata outlives the files."""
+
+
+class StillKept(LakeError):
+    """The rows of a table are erased; versions of it from before, which hold them, are kept against our will."""
 
 
 def without(rows: Any, ids: Any, at: datetime) -> Any:

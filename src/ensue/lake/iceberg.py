@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from ensue.errors import LakeError, Overtaken
-from ensue.lake.erasing import STATISTICS, without
+from ensue.lake.erasing import STATISTICS, StillKept, without
 from ensue.lake.libraries import compute, datasets, library, pa
 from ensue.lake.table import Checkpoint, Compacted
 
@@ -145,7 +145,7 @@ class IcebergTable:
         try:
             self._forget()
         except _failures.RESTError as error:
-            raise LakeError(
+            raise StillKept(
                 f"{self._name}: {erased} events are erased, but older snapshots still hold what they said, and the "
                 f"catalog does not let them go: {error}. Expire them by the means of the catalog"
             ) from error

@@ -13,7 +13,7 @@ from ensue.events import Recorded
 from ensue.lake.address import Address, read_address
 from ensue.lake.checking import Finding, Standing, check, stand
 from ensue.lake.columns import COLUMNS_BACK, PARTITIONS, SCHEMA, recorded_from
-from ensue.lake.erasing import about, member_is
+from ensue.lake.erasing import StillKept, about, member_is
 from ensue.lake.libraries import duckdb
 from ensue.lake.seeing import rows, seeing
 from ensue.lake.table import Compacted, Table
@@ -166,6 +166,7 @@ class Lake:
         payload (`customer.id` for one inside another) is the subject, and no others. The event stays as a tombstone:
         source, sequence number, position, id, type and time; so `check` still finds every number. Its row in the table
         of its type goes. Files that held what was erased are deleted, and with them older versions of the tables.
+        Raises `LakeError` if a catalog keeps such versions: then all is erased but what they hold.
         """
         self.require()
         events = self.events.data()
@@ -177,9 +178,14 @@ class Lake:
         ids = [id for (id,) in rows(asked, {"subject": subject}, events=events)]
         if ids and not dry_run:
             at = datetime.now(UTC)
-            for name in self.address.names():
-                self.address.table(name).erase(ids, at)
-            self.events.erase(ids, at)
+            kept: list[StillKept] = []
+            for table in (*map(self.address.table, self.address.names()), self.events):
+                try:
+                    table.erase(ids, at)
+                except StillKept as error:  # the others must not wait for that
+                    kept.append(error)
+            if kept:
+                raise LakeError("; ".join(map(str, kept))) from kept[0]
         return ids
 
 

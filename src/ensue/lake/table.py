@@ -68,6 +68,7 @@ class Table(Protocol):
     def erase(self, ids: Sequence[str], at: datetime) -> int:
         """Take out what events say, by their ids, and leave what they were as tombstones; return how many.
 
-        A table of one type loses the rows. No file that held them is left when it returns.
+        A table of one type loses the rows. No file that held them is left when it returns; raises `StillKept` if some
+        cannot be removed.
         """
         ...
