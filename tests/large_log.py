@@ -116,5 +116,7 @@ def views(events: int, dead: int) -> list[str]:
         f"/api/events/{middle}", "/api/aggregates/Shelf-s77", "/api/aggregates/Shelf-s77/diff?first=0&last=2",
         "/api/processes/order/o-77", "/api/builds", "/api/map", "/api/audit?limit=500", "/api/jobs",
         "/api/dead-letters?limit=500", "/api/faults",
+        f"/api/dead-letters/{dead}/queue?subscription=send_confirmation", "/api/contracts",
+        "/api/contracts/BookOrdered",
         "/api/timers?limit=500", f"/api/events/{middle}/trace", "/api/processes?process=order&limit=500",
     ]  # fmt: skip

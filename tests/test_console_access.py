@@ -131,7 +131,7 @@ def test_payloads_are_hidden_from_who_may_not_see_them(place: Place) -> None:
         "/aggregates/Shelf-emma/diff?first=0&last=1", "/api/overview", "/api/subscriptions", "/api/events",
         f"/api/events/{letter.position}", f"/api/events/{letter.position}/trace", "/api/dead-letters",
         "/api/aggregates/Shelf-emma", "/api/aggregates/Shelf-emma/diff?first=0&last=1", "/api/processes/order/o-00001",
-        "/api/audit",
+        "/api/audit", f"/api/dead-letters/{letter.position}/queue?subscription=send_confirmation",
     )  # fmt: skip
     with place.client("una") as blind, place.client("ann") as seeing:
         told = {path: blind.get(path) for path in paths}

@@ -31,10 +31,12 @@ def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     shop = Bookshop(url, schema="console_api" if postgres else "ensue")
     shop.app.migrate()
     shop.fill()
+    operations = shop.app.operations
     with working(shop), serving(Console(shop.app, access=TOKENS)) as served:
         for number in range(6):
             shop.order(number, email="nowhere" if number % 3 == 0 else None, paid=number % 2 == 0)
-        eventually(lambda: len(shop.app.operations.dead_letters()) == 2)
+        shop.order(0, email="queues", paid=False, take=False)
+        eventually(lambda: len(found := operations.dead_letters()) == 2 and any(operations.queued(found)))
         yield served
 
 
@@ -50,8 +52,14 @@ def test_every_query_of_the_document_answers(address: str) -> None:
             "{process}": "order",
             "{key}": "o-00001",
             "{number}": "1",
+            "{event}": "BookOrdered",
+            "{position}": str(client.get("/api/dead-letters?limit=1").json()[0]["position"]),
         }
-        asked = {"/aggregates/{stream}/diff": "?first=0&last=1", "/processes": "?process=order"}
+        asked = {
+            "/aggregates/{stream}/diff": "?first=0&last=1",
+            "/processes": "?process=order",
+            "/dead-letters/{position}/queue": "?subscription=send_confirmation",
+        }
         answers: dict[str, int] = {}
         for path, methods in document["paths"].items():
             if "get" in methods:
@@ -73,6 +81,50 @@ def test_dead_letters_are_gone_through_page_by_page(address: str) -> None:
         assert client.get("/api/dead-letters?since=rubbish").status_code == 422
         assert client.get("/api/dead-letters?limit=501").status_code == 422
         assert client.get("/api/dead-letters?color=red").status_code == 422
+
+
+def test_what_queues_behind_a_dead_letter_is_told_in_its_order(address: str) -> None:
+    def queue(name: str, position: int, **given: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {SECRETS[name]}"}
+        asked = {"subscription": "send_confirmation", **given}
+        return httpx.get(f"{address}/api/dead-letters/{position}/queue", headers=headers, params=asked)
+
+    letters = httpx.get(f"{address}/api/dead-letters", headers={"Authorization": f"Bearer {SECRETS['eve']}"}).json()
+    first, second = (each["position"] for each in letters)
+    found = queue("eve", first).json()
+    assert (found["letter"]["position"], found["queued"]) == (first, 1)
+    (event,) = found["events"]
+    assert (event["key"], event["data"]["email"]) == ("o-00000", "queues")
+    assert event["position"] > first
+    assert queue("eve", second).json()["events"] == []
+    hidden = queue("una", first)
+    assert [each["position"] for each in hidden.json()["events"]] == [event["position"]]
+    assert "queues" not in hidden.text
+    assert "nowhere" not in hidden.text
+    assert queue("eve", event["position"]).status_code == 404, "it is not parked itself"
+    assert queue("eve", first, subscription="pack").status_code == 404
+    assert queue("eve", first, subscription="").status_code == 422, "whose it is has to be said"
+    assert queue("eve", first, limit="501").status_code == 422
+
+
+def test_contracts_are_told_version_by_version_with_who_reads_them(address: str) -> None:
+    with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {SECRETS['una']}"}) as client:
+        told = client.get("/api/contracts").json()
+        assert {each["name"]: each["versions"] for each in told["published"]} == {
+            "BookOrdered": [1, 2],
+            "BookSent": [1],
+        }
+        assert (told["folder"], told["problems"]) == (None, [])
+        shown = client.get("/api/contracts/BookOrdered").json()
+        assert [each["type"] for each in shown["versions"]] == ["BookOrdered.v1", "BookOrdered.v2"]
+        differing = {each["name"]: each["told"] for each in shown["members"] if each["differs"]}
+        assert differing == {"gift": ["", "boolean, false by default"]}
+        (verdict,) = shown["verdicts"]
+        assert (verdict["old"], verdict["new"]) == ("BookOrdered.v1", "BookOrdered.v2")
+        readers = {each["name"]: each["types"] for each in shown["readers"]}
+        assert readers["send_confirmation"] == ["BookOrdered.v2"]
+        assert client.get("/api/contracts/BookOrdered.v2").json() == shown
+        assert client.get("/api/contracts/BookPaid").status_code == 404, "it never leaves the service"
 
 
 def test_what_is_wrong_is_said(address: str) -> None:

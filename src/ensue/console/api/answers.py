@@ -10,7 +10,7 @@ import msgspec
 
 from ensue.app.seeing import Seen
 from ensue.app.telling import raw
-from ensue.console.acting import Text
+from ensue.console.acting import Name, Text
 from ensue.events import Recorded
 from ensue.handlers.processes import Status
 from ensue.history import State, Trace
@@ -54,6 +54,13 @@ class Letters(Asked, frozen=True, kw_only=True):
     """Also those that are tried again by themselves."""
     after: Position = 0
     behind: Text = ""
+    limit: Limit = 50
+
+
+class OfQueue(Asked, frozen=True, kw_only=True):
+    """Of which subscription, and how many."""
+
+    subscription: Name
     limit: Limit = 50
 
 
@@ -156,6 +163,16 @@ class EventSeen(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: str | None
     causation_id: str | None
     recorded_at: datetime
+
+
+class Queue(msgspec.Struct, frozen=True, kw_only=True):
+    """What queues behind a dead letter."""
+
+    letter: DeadLetter
+    queued: int
+    """How many there are."""
+    events: list[EventSeen]
+    """The first of them, in the order that will be kept."""
 
 
 class EventsFound(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,9 +13,11 @@ from ensue.app.telling import read_moment
 from ensue.console.acting import Retry, filters_of
 from ensue.console.api import answers
 from ensue.console.api.answers import Asked
+from ensue.console.api.contracts import Contracts, ContractShown, contract, contracts
 from ensue.console.health import health_of
 from ensue.console.jobs import Job
 from ensue.console.pulse import Beat
+from ensue.console.views.dead import letter_named
 from ensue.console.views.events import event_named
 from ensue.console.views.overview import left
 from ensue.console.visits import Visit
@@ -160,6 +162,18 @@ def letters(asked: answers.Letters, visit: Visit) -> list[DeadLetter]:
     return [answers.veiled_letter(each, payloads=visit.visitor.payloads) for each in found]
 
 
+def queue(asked: answers.OfQueue, visit: Visit) -> answers.Queue:
+    """Return what queues behind a dead letter, in the order that will be kept."""
+    letter, operations, payloads = letter_named(visit), visit.app.operations, visit.visitor.payloads
+    (queued,) = operations.queued([letter])
+    events = operations.waiting(letter)[: asked.limit] if queued else []
+    return answers.Queue(
+        letter=answers.veiled_letter(letter, payloads=payloads),
+        queued=queued,
+        events=[answers.event_seen(each, payloads=payloads) for each in events],
+    )
+
+
 def faults(asked: answers.OfSubscription, visit: Visit) -> list[Fault]:
     """Return what fails, in groups by subscription, type and the class of the error."""
     return visit.app.operations.faults(asked.subscription or None)
@@ -256,6 +270,7 @@ QUERIES = (
     Query(path="/events/{id}", takes=Asked, answers=answers.EventShown, ask=event),
     Query(path="/events/{id}/trace", takes=Asked, answers=Trace, ask=trace),
     Query(path="/dead-letters", takes=answers.Letters, answers=list[DeadLetter], ask=letters),
+    Query(path="/dead-letters/{position}/queue", takes=answers.OfQueue, answers=answers.Queue, ask=queue),
     Query(path="/faults", takes=answers.OfSubscription, answers=list[Fault], ask=faults),
     Query(path="/aggregates/{stream}", takes=answers.When, answers=State, ask=state),
     Query(path="/aggregates/{stream}/diff", takes=answers.Versions, answers=answers.Changed, ask=difference),
@@ -264,6 +279,8 @@ QUERIES = (
     Query(path="/timers", takes=answers.Some, answers=list[WaitingTimer], ask=timers),
     Query(path="/builds", takes=answers.OfProjection, answers=list[BuildStanding], ask=builds),
     Query(path="/map", takes=Asked, answers=Map, ask=map),
+    Query(path="/contracts", takes=Asked, answers=Contracts, ask=contracts),
+    Query(path="/contracts/{event}", takes=Asked, answers=ContractShown, ask=contract),
     Query(path="/audit", takes=answers.Entries, answers=list[answers.Entry], ask=audit),
     Query(path="/jobs", takes=Asked, answers=list[answers.JobSeen], ask=jobs),
     Query(path="/jobs/{number}", takes=Asked, answers=answers.JobSeen, ask=job),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from ensue.console.rendering import plain
 from ensue.console.visits import Document, Page, Visit
@@ -11,45 +12,55 @@ from ensue.contracts import Folder
 from ensue.contracts.asyncapi import asyncapi as document_of
 from ensue.contracts.locking import by_name, compare, current_contracts
 from ensue.contracts.schemas import as_text, schema_of
+from ensue.contracts.service import Publication
 from ensue.contracts.shapes import MISSING, Contract, words
 from ensue.contracts.verdicts import verdicts
 from ensue.drawing import WORDS
 from ensue.errors import UnknownName, UnusableContract
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True, kw_only=True):
     """A member of an event, in each of the versions that are compared."""
 
     name: str
-    told: tuple[str, ...]
-    """In words, empty where there is none."""
+    told: list[str]
+    """In words, by version; empty where there is none."""
+    differs: bool
+    """Whether not all versions have it alike."""
 
-    @property
-    def differs(self) -> bool:
-        """Whether not all versions have it alike."""
-        return len(set(self.told)) > 1
+
+class Reader(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of this application that reads versions of an event."""
+
+    name: str
+    how: str
+    """What it is, in a word."""
+    types: list[str]
+    """The wire types that it reads."""
 
 
 def all(visit: Visit) -> Page:
     """Show what is published and what is read."""
-    service = visit.app.service()
-    problems: list[str] = []
-    if visit.app.contracts is not None:
-        try:
-            problems = [str(each) for each in compare(service, Folder(visit.app.contracts)).differences]
-        except UnusableContract as error:
-            problems = [str(error)]
     return Page(
         "contracts.html",
         {
             "title": "Contracts",
-            "service": service,
+            "service": visit.app.service(),
             "known": by_name(known(visit).values()),
-            "problems": problems,
+            "problems": problems(visit),
             "folder": visit.app.contracts,
         },
     )
+
+
+def problems(visit: Visit) -> list[str]:
+    """Say what is not as the contract files say."""
+    if visit.app.contracts is None:
+        return []
+    try:
+        return [str(each) for each in compare(visit.app.service(), Folder(visit.app.contracts)).differences]
+    except UnusableContract as error:
+        return [str(error)]
 
 
 def known(visit: Visit) -> Mapping[str, Contract]:
@@ -65,32 +76,55 @@ def known(visit: Visit) -> Mapping[str, Contract]:
 
 def one(visit: Visit) -> Page:
     """Show the versions of an event side by side; it is named by its name, or by the wire type of a version."""
-    name, there = visit.part("name"), known(visit)
-    name = there[name].name if name in there else name
-    versions = [each for each in there.values() if each.name == name]
-    if not versions:
-        raise UnknownName(f"{visit.app.name!r} publishes no integration event {name!r}")
-    versions.sort(key=lambda each: each.version)
-    members = {field.name: None for version in versions for field in version.root.fields}
-    rows = [Member(each, tuple(_told(version, each) for version in versions)) for each in members]
-    service = visit.app.service()
-    types = {each.type for each in versions}
+    versions = versions_of(visit, visit.part("name"))
     return Page(
         "contract.html",
         {
             "title": versions[0].name,
             "versions": versions,
-            "rows": rows,
+            "rows": members_of(versions),
             "verdicts": verdicts(versions),
             "schemas": [as_text(schema_of(each)) for each in versions],
-            "channels": [each for each in service.publishes if each.event.__type__ in types],
-            "takers": [
-                (part.name, WORDS[part.how], sorted(types.intersection(part.takes)))
-                for part in visit.app.map().parts
-                if types.intersection(part.takes)
-            ],
+            "channels": channels_of(visit, versions),
+            "readers": readers_of(visit, versions),
         },
     )
+
+
+def versions_of(visit: Visit, name: str) -> list[Contract]:
+    """Return the versions of an event in order, by its name or the wire type of one; raise if it is not published."""
+    there = known(visit)
+    name = there[name].name if name in there else name
+    versions = [each for each in there.values() if each.name == name]
+    if not versions:
+        raise UnknownName(f"{visit.app.name!r} publishes no integration event {name!r}")
+    return sorted(versions, key=lambda each: each.version)
+
+
+def members_of(versions: Sequence[Contract]) -> list[Member]:
+    """Return the members of all versions side by side."""
+    names = dict.fromkeys(field.name for version in versions for field in version.root.fields)
+    found: list[Member] = []
+    for name in names:
+        told = [_told(version, name) for version in versions]
+        found.append(Member(name=name, told=told, differs=len(set(told)) > 1))
+    return found
+
+
+def channels_of(visit: Visit, versions: Sequence[Contract]) -> list[Publication]:
+    """Return where versions of an event are published."""
+    types = {each.type for each in versions}
+    return [each for each in visit.app.service().publishes if each.event.__type__ in types]
+
+
+def readers_of(visit: Visit, versions: Sequence[Contract]) -> list[Reader]:
+    """Return which parts of this application read which versions of an event."""
+    types = {each.type for each in versions}
+    return [
+        Reader(name=part.name, how=WORDS[part.how], types=sorted(types.intersection(part.takes)))
+        for part in visit.app.map().parts
+        if types.intersection(part.takes)
+    ]
 
 
 def _told(version: Contract, name: str) -> str:
