@@ -7,6 +7,7 @@ import builtins
 import gc
 import re
 import sqlite3
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -544,3 +545,48 @@ def test_event_loops_come_while_another_looks_for_those_that_have_ended(postgres
             loop.meanwhile = lambda: threads.submit(asyncio.run, read()).result()
             assert asyncio.run(read()) == []
         assert loop.meanwhile is None
+
+
+# --------------------------------------------------------------------------------------------- how many a worker holds
+
+
+async def test_a_worker_holds_three_connections_and_one_for_each_transaction_in_hand(
+    postgres_url: str, schema: str
+) -> None:
+    app = App(schema, postgres_url, schema=schema)
+    begun: list[str] = []
+    go_on = threading.Event()
+
+    def react(event: Announced) -> None:
+        begun.append("reaction")
+        go_on.wait()
+
+    def show(event: Announced, connection: Any) -> None:
+        begun.append("projection")
+        go_on.wait()
+
+    for number in range(12):
+        app.on(Announced, name=f"react_{number}", concurrency=4, start="beginning")(react)
+    for name in ("first", "second", "third"):
+        app.projection(Announced, name=name, tables=name, set_up=f"create table {name} (n integer)")(show)
+    app.migrate()
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+
+        def held() -> int:
+            asked = "select count(*) from pg_stat_activity where application_name = %s"
+            (found,) = other.execute(asked, (f"ensue {schema}",)).fetchone() or (0,)
+            return int(found)
+
+        with app.transaction() as connection:
+            for place in "abcd":
+                app.record(Announced(place=place), via=connection)
+        app.log.own.close()
+        await until(lambda: held() == 0)
+        async with app.running():
+            try:
+                await until(lambda: (begun.count("reaction"), begun.count("projection")) == (48, 3))
+                assert held() == 3 + 3 + 1, "its own, those in hand, and one that it was lent when it began"
+            finally:
+                go_on.set()
+        app.log.own.close()
+        await until(lambda: held() == 0)
