@@ -430,6 +430,17 @@ def test_doctor_when_the_database_does_not_answer(shop: Shop) -> None:
     assert "secret" not in str(found)
 
 
+def test_doctor_where_postgresql_takes_no_writes(shop: Shop) -> None:
+    if shop.url.startswith("sqlite"):
+        pytest.skip("SQLite has no such setting")
+    shop.good("migrate")
+    assert "database" not in wrong(shop)
+    shop.change(shop.url, f"{shop.url}{'&' if '?' in shop.url else '?'}options=-c%20default_transaction_read_only%3Don")
+    found = wrong(shop)["database"]
+    assert "it takes no writes from here, as default_transaction_read_only is on" in found["what"]
+    assert "show default_transaction_read_only" in found["mend"]
+
+
 def test_doctor_on_renamed_new_and_vanished_subscriptions(shop: Shop) -> None:
     shop.good("migrate")
     shop.change("async def mail", "async def letter")

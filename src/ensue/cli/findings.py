@@ -49,6 +49,7 @@ def examine(target: Target) -> Iterator[Finding]:
         yield _wrong("migrations", f"not applied: {', '.join(pending)}", target.command("migrate"))
         return
     yield Finding(check="migrations", level="ok", what="all applied")
+    yield from _writes(target)
     yield from _owner(target)
     yield from _contracts(target)
     yield from _keys(target)
@@ -61,6 +62,30 @@ def examine(target: Target) -> Iterator[Finding]:
 
 def _wrong(check: str, what: str, mend: str) -> Finding:
     return Finding(check=check, level="wrong", what=what, mend=mend)
+
+
+def _writes(target: Target) -> Iterator[Finding]:
+    """Look whether PostgreSQL takes writes; for SQLite the lock is tried below."""
+    if _is_sqlite(target):
+        return
+    with target.app.log.own.lend() as connection:
+        standby, read_only = connection.execute(
+            "select pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
+        ).fetchone()
+    if standby:
+        yield _wrong(
+            "database",
+            "it is a standby, which takes no writes: nothing can be recorded, and no worker can work",
+            f"let the URL lead to the primary, or promote this one: {target.app.log.place.shown}",
+        )
+    elif read_only:
+        yield _wrong(
+            "database",
+            "it takes no writes from here, as default_transaction_read_only is on: nothing can be recorded, and no "
+            "worker can work",
+            "see who has set it: show default_transaction_read_only; then unset it for the server, the database, the "
+            "role or in the URL",
+        )
 
 
 def _owner(target: Target) -> Iterator[Finding]:
