@@ -110,10 +110,9 @@ def test_what_queues_behind_a_dead_letter_is_told_in_its_order(address: str) -> 
 def test_contracts_are_told_version_by_version_with_who_reads_them(address: str) -> None:
     with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {SECRETS['una']}"}) as client:
         told = client.get("/api/contracts").json()
-        assert {each["name"]: each["versions"] for each in told["published"]} == {
-            "BookOrdered": [1, 2],
-            "BookSent": [1],
-        }
+        published = {each["name"]: each["versions"] for each in told["published"]}  # of other tests' events, too
+        assert (published["BookOrdered"], published["BookSent"]) == ([1, 2], [1])
+        assert "BookPaid" not in published
         assert (told["folder"], told["problems"]) == (None, [])
         shown = client.get("/api/contracts/BookOrdered").json()
         assert [each["type"] for each in shown["versions"]] == ["BookOrdered.v1", "BookOrdered.v2"]
