@@ -430,9 +430,8 @@ def test_doctor_when_the_database_does_not_answer(shop: Shop) -> None:
     assert "secret" not in str(found)
 
 
+@pytest.mark.parametrize("shop", ["postgresql"], indirect=True)
 def test_doctor_where_postgresql_takes_no_writes(shop: Shop) -> None:
-    if shop.url.startswith("sqlite"):
-        pytest.skip("SQLite has no such setting")
     shop.good("migrate")
     assert "database" not in wrong(shop)
     shop.change(shop.url, f"{shop.url}{'&' if '?' in shop.url else '?'}options=-c%20default_transaction_read_only%3Don")

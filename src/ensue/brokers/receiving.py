@@ -24,7 +24,7 @@ logger = logging.getLogger("ensue")
 _WAIT = 1.0
 """Seconds after which a fetch without a message is begun again."""
 _BREATH = 20
-"""Messages that are read in one go: about half a millisecond."""
+"""Messages that are read in one go, while what waits in the event loop waits."""
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 FORGET_EVERY = 60.0
